@@ -1,0 +1,88 @@
+// Package agent is the first program of a machine after u-root's init: it loads
+// the kernel modules, then serves the rig over the virtio-serial ports named in
+// package agentapi: it gives the machine its identity, runs programs and
+// supervises services, copies files, and journals every line they print.
+//
+// It owns what happens inside the machine on the rig's behalf. It never uses the
+// network for itself, so nothing a scenario does to the network cuts it off, and
+// it knows nothing of the protocol the services speak.
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"os"
+	"time"
+
+	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/journal"
+
+	"golang.org/x/sys/unix"
+)
+
+// moduleDir is where the image's modules layer puts the kernel modules and the
+// order to load them in.
+const moduleDir = "/lib/rig/modules"
+
+// portWait bounds how long after loading the drivers the virtio-serial ports may
+// take to appear. They come within milliseconds; without them nobody would ever
+// hear from this machine, and the kernel console is where it can say so.
+const portWait = 30 * time.Second
+
+// Run makes this process the agent of the machine it runs in. It returns only
+// when the machine is of no use any more.
+func Run(ctx context.Context) error {
+	log.SetFlags(0)
+	log.SetPrefix("agent: ")
+	uevents, err := listenUevents()
+	if err != nil {
+		return err
+	}
+	modules, err := loadModules(moduleDir)
+	if err != nil {
+		return err
+	}
+	control, err := openPort(ctx, uevents, agentapi.ControlPort)
+	if err != nil {
+		return err
+	}
+	journalPort, err := openPort(ctx, uevents, agentapi.JournalPort)
+	if err != nil {
+		return err
+	}
+	if err := uevents.Close(); err != nil {
+		return fmt.Errorf("close the kernel's event socket: %w", err)
+	}
+	if err := os.Setenv("PATH", "/bin:/bbin:/sbin:/usr/bin:/usr/sbin"); err != nil {
+		return err
+	}
+	s := &Server{
+		Journal:    journal.NewWriter(journalPort, monotonic),
+		Supervisor: NewSupervisor(),
+		Configure:  configure,
+		Modules:    modules,
+	}
+	host := newHostWatch(control)
+	for {
+		if err := host.wait(ctx); err != nil {
+			return err
+		}
+		// A connection that ends badly is the rig's to notice: it has the
+		// other end. The machine stays up for the next one.
+		if err := s.Serve(ctx, control); err != nil && !errors.Is(err, io.EOF) {
+			log.Printf("control connection: %v", err)
+		}
+	}
+}
+
+// monotonic is CLOCK_MONOTONIC: time since the machine's boot.
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}

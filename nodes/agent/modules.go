@@ -1,0 +1,62 @@
+package agent
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// loadModules loads the kernel modules listed, one file name a line, in
+// dir/order, and returns how many it loaded. A kernel with every driver built in
+// has no such list.
+func loadModules(dir string) (int, error) {
+	list, err := os.Open(filepath.Join(dir, "order"))
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("load kernel modules: %w", err)
+	}
+	defer list.Close()
+	n := 0
+	lines := bufio.NewScanner(list)
+	for lines.Scan() {
+		name := strings.TrimSpace(lines.Text())
+		if name == "" {
+			continue
+		}
+		if err := loadModule(filepath.Join(dir, name)); err != nil {
+			return n, err
+		}
+		n++
+	}
+	if err := lines.Err(); err != nil {
+		return n, fmt.Errorf("load kernel modules: read the order: %w", err)
+	}
+	return n, nil
+}
+
+// loadModule loads one module. ENOENT does not mean that the file is missing but
+// that the module needs a symbol nobody has loaded: the order is wrong.
+func loadModule(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("load kernel module: %w", err)
+	}
+	defer f.Close()
+	err = unix.FinitModule(int(f.Fd()), "", 0)
+	switch {
+	case errors.Is(err, unix.EEXIST):
+		return nil
+	case errors.Is(err, unix.ENOENT):
+		return fmt.Errorf("load kernel module %s: unknown symbol: a module it needs is not loaded before it", path)
+	case err != nil:
+		return fmt.Errorf("load kernel module %s: %w", path, err)
+	}
+	return nil
+}
