@@ -1,0 +1,141 @@
+package console
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+func has(text string) func(Line) bool {
+	return func(l Line) bool { return strings.Contains(l.Text, text) }
+}
+
+func TestWaitSeesLinesBeforeAndAfter(t *testing.T) {
+	l := NewLog()
+	l.Append(Line{Text: "one"})
+	got, err := l.Wait(t.Context(), 0, has("one"))
+	if err != nil || got.Seq != 0 {
+		t.Fatalf("line already there: %+v, %v", got, err)
+	}
+	found := make(chan Line)
+	go func() {
+		line, _ := l.Wait(t.Context(), 1, has("two"))
+		found <- line
+	}()
+	l.Append(Line{Text: "one again"})
+	l.Append(Line{Text: "two"})
+	if line := <-found; line.Seq != 2 || line.Text != "two" {
+		t.Fatalf("got %+v", line)
+	}
+}
+
+func TestWaitStartsAtFrom(t *testing.T) {
+	l := NewLog()
+	l.Append(Line{Text: "ready"})
+	l.Append(Line{Text: "ready"})
+	if line, err := l.Wait(t.Context(), 1, has("ready")); err != nil || line.Seq != 1 {
+		t.Fatalf("got %+v, %v", line, err)
+	}
+}
+
+func TestWaitEndsWithItsCause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		gone := errors.New("machine is gone")
+		l := NewLog()
+		l.Append(Line{Text: "last words"})
+		errs := make(chan error)
+		go func() {
+			_, err := l.Wait(t.Context(), 0, has("never"))
+			errs <- err
+		}()
+		synctest.Wait()
+		l.End(gone)
+		l.End(errors.New("later cause"))
+		if err := <-errs; !errors.Is(err, gone) {
+			t.Fatalf("waiter got %v", err)
+		}
+		if line, err := l.Wait(t.Context(), 0, has("last words")); err != nil {
+			t.Fatalf("a line from before the end: %+v, %v", line, err)
+		}
+		l.Resume()
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("waited 1s"))
+		defer cancel()
+		if _, err := l.Wait(ctx, 0, has("never")); err == nil || err.Error() != "waited 1s" {
+			t.Fatalf("deadline: %v", err)
+		}
+	})
+}
+
+func TestManyWaitersAndWriters(t *testing.T) {
+	l := NewLog()
+	const n = 50
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			if _, err := l.Wait(t.Context(), 0, func(l Line) bool { return l.Text == fmt.Sprint(i) }); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() { l.Append(Line{Text: fmt.Sprint(i)}) })
+	}
+	wg.Wait()
+	for i, line := range l.Lines(0, l.Len()) {
+		if line.Seq != i {
+			t.Fatalf("line %d has seq %d", i, line.Seq)
+		}
+	}
+}
+
+func TestLogForgetsOldLinesWithinItsBound(t *testing.T) {
+	l := NewLog()
+	l.maxBytes = 10 * (lineOverhead + 1)
+	for range 25 {
+		l.Append(Line{Text: "x"})
+	}
+	if lines := l.Lines(0, l.Len()); len(lines) != 10 || lines[0].Seq != 15 || l.Len() != 25 {
+		t.Fatalf("%d lines from %d, next %d", len(lines), lines[0].Seq, l.Len())
+	}
+	if tail := l.Tail(2); len(tail) != 2 || tail[1].Seq != 24 {
+		t.Fatalf("tail %+v", tail)
+	}
+	if line, err := l.Wait(t.Context(), 0, has("x")); err != nil || line.Seq != 15 {
+		t.Fatalf("wait from a forgotten line: %+v, %v", line, err)
+	}
+}
+
+func TestClean(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain text, ümlaut, 日本":  "plain text, ümlaut, 日本",
+		"a\tb":                    "a\tb",
+		"\x1b[31mred\x1b[0m":      `\x1b[31mred\x1b[0m`,
+		"bell\a\x7f":              `bell\x07\x7f`,
+		"\xff\xfe":                `\xff\xfe`,
+		"left\u202eright":         `left\u202eright`,
+		"zero\u200bwidth":         `zero\u200bwidth`,
+		"\u009b31m":               `\u009b31m`,
+		"line\nbreak\r":           `line\x0abreak\x0d`,
+		"\U000e0001tag":           `\U000e0001tag`,
+		"replacement \ufffd char": "replacement \ufffd char",
+	} {
+		if got := Clean(in); got != want {
+			t.Errorf("Clean(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func TestTailKeepsTheEnd(t *testing.T) {
+	tail := Tail{Max: 8}
+	for _, s := range []string{"0123456789", "ab", "\n"} {
+		if n, err := tail.Write([]byte(s)); n != len(s) || err != nil {
+			t.Fatalf("write of %q: %d, %v", s, n, err)
+		}
+	}
+	if got := tail.String(); got != "56789ab" {
+		t.Fatalf("kept %q", got)
+	}
+}
