@@ -1,0 +1,373 @@
+package guest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"dsoftbus-rig/nodes/agent"
+	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/journal"
+)
+
+// A machine is an agent that serves this process instead of a virtual machine,
+// running the host's programs.
+type machine struct {
+	*Client
+	near, far net.Conn
+
+	mu      sync.Mutex
+	journal bytes.Buffer
+}
+
+func (m *machine) Write(b []byte) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.journal.Write(b)
+}
+
+// lines returns the journal so far, as "unit/stream text".
+func (m *machine) lines(t *testing.T) []string {
+	m.mu.Lock()
+	data := bytes.Clone(m.journal.Bytes())
+	m.mu.Unlock()
+	var out []string
+	_ = journal.SplitAt(bytes.NewReader(data), journal.MaxEntry, func(line []byte, _ bool) {
+		e, err := journal.Decode(line)
+		if err != nil {
+			t.Error(err)
+		}
+		out = append(out, e.Unit+"/"+e.Stream+" "+e.Line())
+	})
+	return out
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{}
+	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "control"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if m.near, err = net.Dial("unix", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if m.far, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	s := &agent.Server{
+		Journal:    journal.NewWriter(m, func() time.Duration { return time.Second }),
+		Supervisor: agent.NewSupervisor(),
+		Configure: func(c agentapi.Configure) error {
+			if c.Hostname == "" {
+				return errors.New("no host name")
+			}
+			return nil
+		},
+		Modules: 7,
+	}
+	served := make(chan struct{})
+	go func() {
+		defer close(served)
+		_ = s.Serve(context.Background(), m.far)
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if m.Client, err = Connect(ctx, m.near); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		m.Client.Close()
+		m.far.Close()
+		<-served
+	})
+	return m
+}
+
+func TestExec(t *testing.T) {
+	m := newMachine(t)
+	tests := []struct {
+		name           string
+		argv           []string
+		status         int
+		stdout, stderr string
+		journal        []string
+	}{
+		{"output and status", []string{"sh", "-c", "echo out; echo err >&2; exit 3"}, 3, "out\n", "err\n", []string{"sh/stdout out", "sh/stderr err"}},
+		{"arguments stay as they are", []string{"printf", "%s|", "a b", "", "'q'", "$HOME", "*"}, 0, "a b||'q'|$HOME|*|", "", []string{"printf/stdout a b||'q'|$HOME|*|"}},
+		{"a signal", []string{"sh", "-c", "kill -TERM $$"}, 128 + 15, "", "", nil},
+		{"no such program", []string{"no-such-program"}, 127, "", "run no-such-program: exec: \"no-such-program\": executable file not found in $PATH\n", nil},
+		{"input is at its end", []string{"cat"}, 0, "", "", nil},
+		{"bytes of any kind", []string{"printf", `\000\377\n`}, 0, "\x00\xff\n", "", []string{"printf/stdout \x00\xff"}},
+	}
+	seen := 0
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var stdout, stderr bytes.Buffer
+			got, err := m.Exec(t.Context(), tt.argv, &stdout, &stderr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Status != tt.status || stdout.String() != tt.stdout || stderr.String() != tt.stderr {
+				t.Errorf("status %d, stdout %q, stderr %q", got.Status, stdout.String(), stderr.String())
+			}
+			lines := m.lines(t)
+			if uint64(len(lines)) != got.JournalSeq {
+				t.Errorf("the journal has %d lines, the result says %d", len(lines), got.JournalSeq)
+			}
+			for _, want := range tt.journal {
+				if !strings.Contains(strings.Join(lines[seen:], "\n"), want) {
+					t.Errorf("no %q in %q", want, lines[seen:])
+				}
+			}
+			seen = len(lines)
+		})
+	}
+}
+
+func TestExecOfMuchOutput(t *testing.T) {
+	m := newMachine(t)
+	var out bytes.Buffer
+	got, err := m.Exec(t.Context(), []string{"sh", "-c", "head -c 8000000 /dev/zero"}, &out, io.Discard)
+	if err != nil || got.Status != 0 || out.Len() != 8_000_000 {
+		t.Fatalf("%d bytes, %+v, %v", out.Len(), got, err)
+	}
+}
+
+func TestExecIsKilledWithItsContext(t *testing.T) {
+	m := newMachine(t)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	late := errors.New("took too long")
+	r, w := io.Pipe()
+	go func() {
+		// The program runs once it has printed its process group.
+		_, _ = io.ReadFull(r, make([]byte, 3))
+		cancel(late)
+		_, _ = io.Copy(io.Discard, r)
+	}()
+	_, err := m.Exec(ctx, []string{"sh", "-c", "echo up; sleep 1000"}, w, io.Discard)
+	if !errors.Is(err, late) {
+		t.Fatalf("got %v", err)
+	}
+	// The connection is still good.
+	if got, err := m.Exec(t.Context(), []string{"true"}, io.Discard, io.Discard); err != nil || got.Status != 0 {
+		t.Fatalf("next program: %+v, %v", got, err)
+	}
+}
+
+// A child that keeps the output open does not keep a finished program from ending.
+func TestExecDoesNotWaitForChildren(t *testing.T) {
+	m := newMachine(t)
+	var out bytes.Buffer
+	got, err := m.Exec(t.Context(), []string{"sh", "-c", "sleep 1000 & echo $!"}, &out, io.Discard)
+	if err != nil || got.Status != 0 {
+		t.Fatalf("%+v, %v", got, err)
+	}
+	if got, err := m.Exec(t.Context(), []string{"kill", strings.TrimSpace(out.String())}, io.Discard, io.Discard); err != nil || got.Status != 0 {
+		t.Fatalf("kill the child: %+v, %v", got, err)
+	}
+}
+
+func TestServices(t *testing.T) {
+	m := newMachine(t)
+	call := func(method string, in any) error { return m.Call(t.Context(), method, in, nil) }
+	sleeper := filepath.Join(t.TempDir(), "sleeper")
+	script := "#!/bin/sh\ntrap 'echo bye; exit 0' TERM\ntrap 'echo hup' HUP\necho ready $1\nwhile :; do sleep 0.01; done\n"
+	if err := os.WriteFile(sleeper, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine := func(want string) {
+		t.Helper()
+		for {
+			for _, line := range m.lines(t) {
+				if line == want {
+					return
+				}
+			}
+			if t.Context().Err() != nil {
+				t.Fatalf("no %q in %q", want, m.lines(t))
+			}
+		}
+	}
+	if err := call(agentapi.MethodStop, agentapi.Stop{Program: "sleeper"}); err == nil || !strings.Contains(err.Error(), "never started") {
+		t.Fatalf("stop of nothing: %v", err)
+	}
+	if err := call(agentapi.MethodStart, agentapi.Start{Program: sleeper, Args: []string{"steady"}}); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine("sleeper/stdout ready steady")
+	if err := call(agentapi.MethodStart, agentapi.Start{Program: sleeper}); err == nil || !strings.Contains(err.Error(), "running already") {
+		t.Fatalf("second start: %v", err)
+	}
+	if err := call(agentapi.MethodKill, agentapi.Kill{Program: "sleeper", Signal: "HUP"}); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine("sleeper/stdout hup")
+	if err := call(agentapi.MethodKill, agentapi.Kill{Program: "sleeper", Signal: "SIGNONE"}); err == nil || !strings.Contains(err.Error(), "unknown signal") {
+		t.Fatalf("odd signal: %v", err)
+	}
+	if err := call(agentapi.MethodStop, agentapi.Stop{Program: "sleeper", Within: time.Minute}); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine("sleeper/stdout bye")
+	awaitLine("agent/stdout sleeper ended: exit status 0")
+	if err := call(agentapi.MethodKill, agentapi.Kill{Program: "sleeper", Signal: "9"}); err == nil || !strings.Contains(err.Error(), "ended with exit status 0") {
+		t.Fatalf("kill of the dead: %v", err)
+	}
+	if err := call(agentapi.MethodStart, agentapi.Start{Program: sleeper}); err != nil {
+		t.Fatalf("start again: %v", err)
+	}
+	if err := call(agentapi.MethodKill, agentapi.Kill{Program: "sleeper", Signal: "SIGKILL"}); err != nil {
+		t.Fatal(err)
+	}
+	awaitLine("agent/stdout sleeper ended: signal: killed")
+}
+
+func TestServiceThatIgnoresSIGTERMIsKilled(t *testing.T) {
+	m := newMachine(t)
+	if err := m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: "sh", Args: []string{"-c", "trap '' TERM; echo up; while :; do sleep 0.01; done"}}, nil); err != nil {
+		t.Fatal(err)
+	}
+	for !strings.Contains(strings.Join(m.lines(t), "\n"), "sh/stdout up") {
+		if t.Context().Err() != nil {
+			t.Fatal("it never came up")
+		}
+	}
+	err := m.Call(t.Context(), agentapi.MethodStop, agentapi.Stop{Program: "sh", Within: 50 * time.Millisecond}, nil)
+	if err == nil || !strings.Contains(err.Error(), "was killed") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestCalls(t *testing.T) {
+	m := newMachine(t)
+	var info agentapi.Info
+	if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{Hostname: "node-a"}, &info); err != nil {
+		t.Fatal(err)
+	}
+	if info.KernelRelease == "" || info.Uptime <= 0 || info.Modules != 7 {
+		t.Fatalf("info %+v", info)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{}, nil); err == nil || err.Error() != "no host name" {
+		t.Fatalf("refused configuration: %v", err)
+	}
+	if err := m.Call(t.Context(), "dance", nil, nil); err == nil || !strings.Contains(err.Error(), `no call "dance"`) {
+		t.Fatalf("unknown call: %v", err)
+	}
+}
+
+func TestFiles(t *testing.T) {
+	m := newMachine(t)
+	dir := t.TempDir()
+	src := filepath.Join(dir, "src")
+	content := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
+	if err := os.WriteFile(src, content, 0o750); err != nil {
+		t.Fatal(err)
+	}
+	there := filepath.Join(dir, "deep", "er", "file")
+	for range 2 {
+		if err := m.Push(t.Context(), src, there); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := os.Stat(there)
+	if err != nil || info.Mode().Perm() != 0o750 {
+		t.Fatalf("pushed: %v, %v", info, err)
+	}
+	back := filepath.Join(dir, "back")
+	if err := m.Pull(t.Context(), there, back); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(back); err != nil || !bytes.Equal(got, content) {
+		t.Fatalf("pulled %d bytes, %v", len(got), err)
+	}
+	for what, err := range map[string]error{
+		"push of nothing":    m.Push(t.Context(), filepath.Join(dir, "none"), there),
+		"push of a folder":   m.Push(t.Context(), dir, there),
+		"push onto a file":   m.Push(t.Context(), src, filepath.Join(there, "below")),
+		"pull of nothing":    m.Pull(t.Context(), filepath.Join(dir, "none"), back),
+		"pull to no folder":  m.Pull(t.Context(), there, filepath.Join(dir, "none", "x")),
+		"pull over a folder": m.Pull(t.Context(), there, filepath.Join(dir, "deep")),
+	} {
+		if err == nil {
+			t.Errorf("%s: no error", what)
+		}
+	}
+	var names []string
+	for _, pattern := range []string{"*", ".*", "deep/er/*", "deep/er/.*"} {
+		found, _ := filepath.Glob(filepath.Join(dir, pattern))
+		names = append(names, found...)
+	}
+	for _, name := range names {
+		if strings.Contains(filepath.Base(name), ".rig") || strings.Contains(filepath.Base(name), ".pull-") {
+			t.Errorf("left behind: %s", name)
+		}
+	}
+}
+
+func TestALostAgentEndsEverything(t *testing.T) {
+	m := newMachine(t)
+	errs := make(chan error, 2)
+	started, w := io.Pipe()
+	go func() {
+		_, err := m.Exec(context.Background(), []string{"sh", "-c", "echo up; sleep 1000"}, w, io.Discard)
+		errs <- err
+	}()
+	go func() { errs <- m.Watch(time.Hour, time.Hour) }()
+	if _, err := io.ReadFull(started, make([]byte, 3)); err != nil {
+		t.Fatal(err)
+	}
+	m.far.Close()
+	for range 2 {
+		if err := <-errs; !errors.Is(err, ErrLost) {
+			t.Fatalf("got %v", err)
+		}
+	}
+	<-m.Done()
+	if err := m.Call(t.Context(), agentapi.MethodKill, nil, nil); !errors.Is(err, ErrLost) {
+		t.Fatalf("call after the loss: %v", err)
+	}
+}
+
+// An agent that stays connected and says nothing is as lost as one that is gone.
+func TestASilentAgentIsLost(t *testing.T) {
+	m := newMachine(t)
+	if err := m.Watch(time.Millisecond, time.Nanosecond); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "no sign of life") {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestConnectEndsWithItsContext(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	late := errors.New("no agent")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, late)
+	defer cancel()
+	if _, err := Connect(ctx, near); !errors.Is(err, late) {
+		t.Fatalf("got %v", err)
+	}
+}
+
+func TestConnectToSomethingElse(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close()
+	go func() { _, _ = io.Copy(io.Discard, far) }()
+	go func() {
+		_, _ = io.Copy(far, iotest.OneByteReader(strings.NewReader("HTTP/1.1 400 Bad Request\r\n\r\n"+strings.Repeat("x", 1000))))
+		far.Close()
+	}()
+	if _, err := Connect(t.Context(), near); err == nil || !strings.Contains(err.Error(), "connect to the agent") {
+		t.Fatalf("got %v", err)
+	}
+}
