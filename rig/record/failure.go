@@ -1,0 +1,53 @@
+package record
+
+import "strings"
+
+// A Failure says what went wrong, where, and what to do next. Node output in it (Message, Awaited, Tail) is kept as it came and is
+// not safe to print on a terminal without escaping.
+type Failure struct {
+	Reason  Reason `json:"reason"`
+	Step    int    `json:"step,omitempty"`    // number of the failing step, from 1; 0 outside of any step
+	File    string `json:"file,omitempty"`    // the scenario's file
+	Line    int    `json:"line,omitempty"`    // line in File, from 1
+	Text    string `json:"text,omitempty"`    // that line
+	Node    string `json:"node,omitempty"`    // the node concerned, "" when none or all
+	Message string `json:"message,omitempty"` // what happened, one or more lines
+	Awaited string `json:"awaited,omitempty"` // what was waited for
+
+	// Tail has the last lines of each node, oldest first, by node name.
+	Tail map[string][]string `json:"tail,omitempty"`
+
+	Next string `json:"next,omitempty"` // what to do next; empty: what Reason says
+}
+
+// Error returns the failure in one line: "file:line: text: message (reason)", without the parts that are empty.
+func (f *Failure) Error() string {
+	var parts []string
+	if f.File != "" {
+		parts = append(parts, position(f.File, f.Line))
+	}
+	if f.Text != "" {
+		parts = append(parts, f.Text)
+	}
+	if f.Message != "" {
+		parts = append(parts, f.Message)
+	}
+	text := strings.Join(parts, ": ")
+	if text == "" {
+		text = f.Reason.Info().Meaning
+	}
+	return text + " (" + string(f.Reason) + ")"
+}
+
+// NextStep returns what to do next: the failure's own advice, else that of its reason.
+func (f *Failure) NextStep() string {
+	if f.Next != "" {
+		return f.Next
+	}
+	return f.Reason.Info().Next
+}
+
+// Position returns "file:line", the file alone when the line is unknown, "" when the file is.
+func (f *Failure) Position() string {
+	return position(f.File, f.Line)
+}

@@ -1,0 +1,98 @@
+package record
+
+// Reason is the class of a failure: why a scenario did not pass, in one word that is the same in the terminal, in summary.json
+// and in junit.xml. The classes are listed, with what each means and what to do next, by Reasons.
+type Reason string
+
+const (
+	BootTimeout      Reason = "boot-timeout"
+	AgentLost        Reason = "agent-lost"
+	MarkerTimeout    Reason = "marker-timeout"
+	MarkerFail       Reason = "marker-fail"
+	MarkerUnexpected Reason = "marker-unexpected"
+	NodeExited       Reason = "node-exited"
+	KernelPanic      Reason = "kernel-panic"
+	GoPanic          Reason = "go-panic"
+	ExecStatus       Reason = "exec-status"
+	ExecTimeout      Reason = "exec-timeout"
+	ContentMismatch  Reason = "content-mismatch"
+	OverBudget       Reason = "budget"
+	StepFailed       Reason = "step-failed"
+	WorkerDied       Reason = "worker-died"
+	HostUnsupported  Reason = "host-unsupported"
+	ImageFailed      Reason = "image-failed"
+	Invalid          Reason = "invalid"
+	Stopped          Reason = "interrupted"
+	Internal         Reason = "internal"
+)
+
+// A ReasonInfo describes one Reason for people.
+type ReasonInfo struct {
+	Reason  Reason
+	Result  Result // the verdict of a scenario that ends for this reason
+	Meaning string // what happened, half a sentence
+	Next    string // what to do now, a sentence
+}
+
+// reasons is in the order in which a scenario can meet them: host, images, script, machines, steps, rig.
+var reasons = []ReasonInfo{
+	{HostUnsupported, Broken, "this host lacks something the rig needs",
+		"Run `rig doctor`; it names what to install or change."},
+	{ImageFailed, Broken, "the kernel or the userland image could not be built",
+		"Run `rig build` alone and fix what its last lines name."},
+	{Invalid, Failed, "the scenario is not well formed, so nothing was started",
+		"Correct the line that is named; `rig check` reads scenarios without starting machines."},
+	{BootTimeout, Broken, "a machine was not ready before its deadline",
+		"Read the end of the node's console.log: it shows how far the boot came, or that the host was merely slow."},
+	{AgentLost, Broken, "the machine's control channel ended or went silent while the machine still ran",
+		"Read the node's journal.jsonl for the agent's last lines, and console.log for out-of-memory kills."},
+	{NodeExited, Broken, "a QEMU process ended by itself",
+		"Read the node's qemu.log; qemu.cmd repeats the start by hand."},
+	{KernelPanic, Failed, "a node's kernel panicked or reported an oops",
+		"Read the node's console.log from the line that is named; `allow` accepts a line that a scenario provokes."},
+	{GoPanic, Failed, "a program on a node panicked",
+		"Read the stack in the node's journal.jsonl."},
+	{MarkerFail, Failed, "a node printed a line that says FAIL",
+		"Read the node's journal.jsonl around that line; `allow` accepts a line that a scenario provokes."},
+	{MarkerTimeout, Failed, "an awaited line did not come before its deadline",
+		"Compare the awaited pattern with the node's last lines; -within on the step gives it longer."},
+	{MarkerUnexpected, Failed, "a line came that must not come",
+		"Read what the node did just before the line in its journal.jsonl."},
+	{ExecStatus, Failed, "a program ended with another exit status than the step asks for",
+		"Read the step's stdout and stderr in events.jsonl."},
+	{ExecTimeout, Failed, "a program had not ended by its deadline, and was stopped",
+		"Read what it printed until then in events.jsonl."},
+	{ContentMismatch, Failed, "two contents that must be equal differ",
+		"Compare the two files in the scenario's work folder."},
+	{OverBudget, Failed, "the steps inside a budget took longer than it allows",
+		"Compare the durations of the steps in summary.json with those of a run that passed."},
+	{StepFailed, Failed, "a step of the script failed",
+		"Read the step's message; its output is in events.jsonl."},
+	{WorkerDied, Broken, "the process that ran the scenario ended without a verdict",
+		"Look for out-of-memory kills in the host's kernel log; the scenario's events.jsonl shows how far it came."},
+	{Stopped, Interrupted, "the run was stopped before the scenario ended",
+		"Run it again; what was recorded until then is in the scenario's folder."},
+	{Internal, Broken, "the rig itself went wrong",
+		"Keep the run's folder: it is what a report of the fault needs."},
+}
+
+// Reasons returns the table of all reason classes.
+func Reasons() []ReasonInfo {
+	return append([]ReasonInfo(nil), reasons...)
+}
+
+// Info returns r's entry of the table. A reason that is not in it (a record of a later version, say) gets that of Internal under
+// its own name.
+func (r Reason) Info() ReasonInfo {
+	var internal ReasonInfo
+	for _, info := range reasons {
+		if info.Reason == r {
+			return info
+		}
+		if info.Reason == Internal {
+			internal = info
+		}
+	}
+	internal.Reason = r
+	return internal
+}

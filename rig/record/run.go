@@ -1,0 +1,149 @@
+package record
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/renameio/v2"
+)
+
+// Names inside a run's folder.
+const (
+	EventsFile  = "events.jsonl"
+	SummaryFile = "summary.json"
+	JUnitFile   = "junit.xml"
+	LatestLink  = "latest"
+
+	workDir     = "work"
+	consoleFile = "console.log"
+	journalFile = "journal.jsonl"
+	qemuLogFile = "qemu.log"
+	qemuCmdFile = "qemu.cmd"
+)
+
+// A Run is the folder of a run that is going on, written by the process that started it. Its methods may be called concurrently.
+type Run struct {
+	dir     string
+	name    string
+	log     *eventLog
+	builder *builder
+}
+
+// Create makes a run's folder under root (made when missing), named after the current time and name, and points the link "latest"
+// beside it there. Characters of name that do not belong in a file name become "-". Two runs of the same second get folders of
+// their own.
+//
+// sink, when not nil, gets every event in order, one at a time, as it is recorded, whether or not it could be written; while it runs no
+// further event is taken, and it must not append any.
+func Create(root, name string, sink func(Event)) (*Run, error) {
+	root, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("create run folder: %w", err)
+	}
+	if err := os.MkdirAll(root, 0o755); err != nil {
+		return nil, fmt.Errorf("create run folder: %w", explain(err))
+	}
+	name = sanitize(name)
+	base := time.Now().Format("20060102-150405") + "-" + name
+	dir := filepath.Join(root, base)
+	for n := 2; ; n++ {
+		err := os.Mkdir(dir, 0o755)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrExist) {
+			return nil, fmt.Errorf("create run folder: %w", explain(err))
+		}
+		dir = filepath.Join(root, base+"-"+strconv.Itoa(n))
+	}
+	r := &Run{dir: dir, name: name, builder: newBuilder(name)}
+	r.log, err = createEventLog(filepath.Join(dir, EventsFile), "", func(e Event) {
+		r.builder.add(e)
+		if sink != nil {
+			sink(e)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	if err := renameio.Symlink(filepath.Base(dir), filepath.Join(root, LatestLink)); err != nil {
+		return nil, errors.Join(fmt.Errorf("point %s to the new run: %w", filepath.Join(root, LatestLink), explain(err)), r.log.close())
+	}
+	return r, nil
+}
+
+// Dir returns the run's folder, an absolute path.
+func (r *Run) Dir() string { return r.dir }
+
+// Append records an event: one of the run's own (it gets the time and the seconds since the run's start), or one of a scenario,
+// passed on from its worker (it keeps both). It returns once the event is in the file. The first failure to write is returned, names
+// the file, and ends the writing; later calls pass events on to the sink and return nil.
+func (r *Run) Append(e Event) error { return r.log.append(e) }
+
+// Summary returns what the events so far amount to. A scenario that has not ended counts as interrupted.
+func (r *Run) Summary() Summary { return r.builder.summary() }
+
+// WriteFile gives the run's folder a file of that name with what write writes. The file appears whole or not at all.
+func (r *Run) WriteFile(name string, write func(io.Writer) error) error {
+	path := filepath.Join(r.dir, name)
+	if err := writeAside(path, write); err != nil {
+		return fmt.Errorf("write %s: %w", path, explain(err))
+	}
+	return nil
+}
+
+// Finish ends the run: it records its end, writes summary.json and closes the event log. why is what ended the run beside its
+// scenarios (an image that cannot be built, say), nil when nothing did. The summary is returned also with an error.
+func (r *Run) Finish(why *Failure) (Summary, error) {
+	r.builder.fail(why)
+	s := r.builder.summary()
+	s.Seconds = Seconds(time.Since(r.log.start))
+	err := r.log.append(Event{Kind: KindRunEnd, Result: s.Result, Seconds: s.Seconds, Failure: why})
+	err = errors.Join(err, r.WriteFile(SummaryFile, func(w io.Writer) error {
+		enc := json.NewEncoder(w)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		return enc.Encode(s)
+	}))
+	return s, errors.Join(err, r.log.close())
+}
+
+// Close closes the event log of a run that is given up without an end. After Finish it does nothing.
+func (r *Run) Close() error { return r.log.close() }
+
+func writeAside(path string, write func(io.Writer) error) (err error) {
+	f, err := renameio.NewPendingFile(path, renameio.WithTempDir(filepath.Dir(path)), renameio.WithPermissions(0o644))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Cleanup()) }()
+	if err := write(f); err != nil {
+		return err
+	}
+	return f.CloseAtomicallyReplace()
+}
+
+// sanitize returns name as a file name: letters, digits, ".", "_" and "-" stay, everything else becomes "-"; never hidden, never
+// empty, 64 bytes at most.
+func sanitize(name string) string {
+	name = strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+			return r
+		}
+		return '-'
+	}, name)
+	name = strings.TrimLeft(name, ".-")
+	name = strings.TrimRight(name[:min(len(name), 64)], "-.")
+	if name == "" {
+		return "run"
+	}
+	return name
+}
