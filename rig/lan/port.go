@@ -1,0 +1,181 @@
+package lan
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/hashicorp/go-multierror"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// A Port is one machine's socket in the wall: a tap device in the bridge that stays when the machine goes, so that a machine can be
+// started on it again.
+type Port struct {
+	lan  *LAN
+	name string
+}
+
+// AddPort makes a port and a link of that name (1 to 15 letters, digits, ".", "_" or "-"). The port has a carrier while a machine holds it open.
+func (l *LAN) AddPort(name string) (*Port, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.addPort(name); err != nil {
+		return nil, fmt.Errorf("add port %s: %w", name, explainNetlink(err))
+	}
+	p := &Port{lan: l, name: name}
+	l.ports[name] = p
+	return p, nil
+}
+
+func (l *LAN) addPort(name string) (err error) {
+	if l.closed {
+		return os.ErrClosed
+	}
+	if err := checkName(name); err != nil {
+		return err
+	}
+	if l.ports[name] != nil {
+		return errors.New("there is a port of that name")
+	}
+	// Without this look a tap of that name would be taken over, and any other link would answer with a bare EINVAL.
+	if _, err := l.handle.LinkByName(name); err == nil {
+		return errors.New("there is a link of that name")
+	}
+	fd, err := openTap(l.cfg.Tun, name)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 1); err != nil {
+		return fmt.Errorf("make the tap persistent: %w", err)
+	}
+	link, err := l.handle.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("find the new tap: %w", errors.Join(err, unix.IoctlSetInt(fd, unix.TUNSETPERSIST, 0)))
+	}
+	defer func() {
+		if err != nil {
+			if derr := l.handle.LinkDel(link); derr != nil {
+				err = multierror.Append(err, derr)
+			}
+		}
+	}()
+	if err := l.handle.LinkSetMTU(link, l.cfg.MTU); err != nil {
+		return fmt.Errorf("set its MTU to %d: %w", l.cfg.MTU, err)
+	}
+	if err := l.noAutoconf(link); err != nil {
+		return err
+	}
+	if err := l.handle.LinkSetMaster(link, l.bridge); err != nil {
+		return fmt.Errorf("put it into %s: %w", l.cfg.Bridge, err)
+	}
+	if err := l.handle.LinkSetUp(link); err != nil {
+		return fmt.Errorf("set it up: %w", err)
+	}
+	l.undo("delete port "+name, func() error { return l.handle.LinkDel(link) })
+	return nil
+}
+
+// Name returns the port's name, which is that of its tap.
+func (p *Port) Name() string { return p.name }
+
+// Open returns the tap for one machine: QEMU takes it as -netdev tap,fd=N, handed over through ExtraFiles. Frames on it have a 10 byte
+// virtio_net_hdr in front, as QEMU's tap expects; no packet information. The port can be held by one process at a time, and is free again
+// once every copy of the file is closed: close this one as soon as the machine is started.
+func (p *Port) Open() (*os.File, error) {
+	// The lock keeps Close out: attaching to a port that has just been deleted would make a link that nobody owns.
+	p.lan.mu.Lock()
+	defer p.lan.mu.Unlock()
+	if p.lan.closed {
+		return nil, fmt.Errorf("open port %s: %w", p.name, os.ErrClosed)
+	}
+	fd, err := openTap(p.lan.cfg.Tun, p.name)
+	if errors.Is(err, unix.EBUSY) {
+		return nil, fmt.Errorf("open port %s: a machine still holds it: %w", p.name, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open port %s: %w", p.name, explainNetlink(err))
+	}
+	// An earlier machine may have negotiated a longer header and offloads; these stay with the device, not with the descriptor.
+	err = unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, virtioHeader)
+	if err == nil {
+		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, 0)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reset port %s: %w", p.name, errors.Join(err, unix.Close(fd)))
+	}
+	return os.NewFile(uintptr(fd), p.lan.cfg.Tun), nil
+}
+
+// Counters are the frames and bytes of one port since it was made, seen from the machine.
+type Counters struct {
+	Sent, SentBytes         uint64 // what the machine put on the network
+	Received, ReceivedBytes uint64 // what the network gave to the machine
+	Lost                    uint64 // frames either way that the port dropped, say because no machine held it
+}
+
+// Counters returns the port's counters.
+func (p *Port) Counters() (Counters, error) {
+	p.lan.mu.Lock()
+	defer p.lan.mu.Unlock()
+	if p.lan.closed {
+		return Counters{}, fmt.Errorf("read counters of port %s: %w", p.name, os.ErrClosed)
+	}
+	link, err := p.lan.handle.LinkByName(p.name)
+	if err != nil {
+		return Counters{}, fmt.Errorf("read counters of port %s: %w", p.name, err)
+	}
+	s := link.Attrs().Statistics
+	if s == nil {
+		s = &netlink.LinkStatistics{}
+	}
+	// The kernel counts from its own side: what the machine sends is what the tap receives.
+	return Counters{
+		Sent: s.RxPackets, SentBytes: s.RxBytes,
+		Received: s.TxPackets, ReceivedBytes: s.TxBytes,
+		Lost: s.RxDropped + s.TxDropped,
+	}, nil
+}
+
+// virtioHeader is the length of the virtio_net_hdr in front of a frame, without mergeable buffers.
+const virtioHeader = 10
+
+// openTap attaches to the tap of that name and makes it when it is missing.
+//
+// The descriptor becomes an *os.File only afterwards: the runtime's poller, which takes up every file that os.OpenFile opens, sees a tun
+// device that is not attached yet as broken.
+func openTap(tun, name string) (int, error) {
+	fd, err := openTun(tun)
+	if err != nil {
+		return -1, err
+	}
+	ifr, err := unix.NewIfreq(name)
+	if err == nil {
+		ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("attach to tap %s: %w", name, errors.Join(err, unix.Close(fd)))
+	}
+	return fd, nil
+}
+
+// checkName refuses what the kernel would refuse, or would take for a pattern ("tap%d").
+func checkName(name string) error {
+	if name == "" || name == "." || name == ".." {
+		return fmt.Errorf("%q is no link name", name)
+	}
+	if len(name) >= unix.IFNAMSIZ {
+		return fmt.Errorf("the name %q is too long for a link: %d bytes, at most %d", name, len(name), unix.IFNAMSIZ-1)
+	}
+	bad := strings.TrimFunc(name, func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '.' || r == '_' || r == '-'
+	})
+	if bad != "" {
+		return fmt.Errorf("%q is no link name: only letters, digits, \".\", \"_\" and \"-\"", name)
+	}
+	return nil
+}
