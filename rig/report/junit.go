@@ -1,0 +1,108 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/jstemmer/go-junit-report/v2/junit"
+
+	"dsoftbus-rig/rig/record"
+)
+
+// JUnit writes a run as JUnit XML: one suite per area, one case per scenario. Failed, flaky, repaired and unproven scenarios are failures,
+// broken and interrupted ones are errors; the type of either is the reason's class.
+func JUnit(w io.Writer, s record.Summary) error {
+	all := junit.Testsuites{Name: clean(s.Name), Time: junitTime(s.Seconds)}
+	var areas []string
+	byArea := make(map[string][]record.ScenarioSummary)
+	for _, c := range s.Scenarios {
+		area, _, found := strings.Cut(c.Name, "/")
+		if !found {
+			area = s.Name
+		}
+		if byArea[area] == nil {
+			areas = append(areas, area)
+		}
+		byArea[area] = append(byArea[area], c)
+	}
+	for i, area := range areas {
+		suite := junitSuite(i, area, s)
+		var seconds float64
+		for j, c := range byArea[area] {
+			if j == 0 {
+				suite.SetTimestamp(c.Started)
+			}
+			seconds += c.Seconds
+			suite.AddTestcase(junitCase(area, c))
+		}
+		suite.Time = junitTime(seconds)
+		all.AddSuite(suite)
+	}
+	if s.Failure != nil {
+		suite := junitSuite(len(areas), "run", s)
+		suite.SetTimestamp(s.Started)
+		suite.Time = junitTime(s.Seconds)
+		suite.AddTestcase(junit.Testcase{Name: clean(s.Name), Classname: "run", Time: junitTime(s.Seconds), Error: junitFailure(s.Failure, s.Failure.Reason, "")})
+		all.AddSuite(suite)
+	}
+	if err := all.WriteXML(w); err != nil {
+		return fmt.Errorf("write JUnit report: %w", err)
+	}
+	return nil
+}
+
+func junitSuite(id int, name string, s record.Summary) junit.Testsuite {
+	suite := junit.Testsuite{ID: id, Name: clean(name)}
+	for _, p := range []struct{ name, value string }{
+		{"qemu", s.Host.QEMU}, {"kernel", s.Host.Kernel}, {"accel", s.Host.Accel},
+	} {
+		if p.value != "" {
+			suite.AddProperty(p.name, clean(p.value))
+		}
+	}
+	if s.Host.Slowdown != 0 {
+		suite.AddProperty("slowdown", fmt.Sprintf("%.2f", s.Host.Slowdown))
+	}
+	return suite
+}
+
+func junitCase(area string, c record.ScenarioSummary) junit.Testcase {
+	tc := junit.Testcase{
+		Name:      clean(strings.TrimPrefix(c.Name, area+"/")),
+		Classname: clean(area),
+		Time:      junitTime(c.Seconds),
+		Status:    clean(string(c.Result)),
+		SystemOut: &junit.Output{Data: "artifacts " + clean(c.Dir)},
+	}
+	switch c.Result {
+	case record.Passed:
+	case record.Skipped:
+		tc.Skipped = &junit.Result{Message: clean(c.Message)}
+	case record.Broken, record.Interrupted:
+		tc.Error = junitFailure(c.Failure, record.Reason(c.Result), c.Message)
+	default:
+		tc.Failure = junitFailure(c.Failure, record.Reason(c.Result), c.Message)
+	}
+	return tc
+}
+
+// junitFailure tells a failure; when there is none, kind and message stand in for it.
+func junitFailure(f *record.Failure, kind record.Reason, message string) *junit.Result {
+	if f == nil {
+		return &junit.Result{Type: clean(string(kind)), Message: clean(message)}
+	}
+	first, _, _ := strings.Cut(f.Message, "\n")
+	if first == "" {
+		first = f.Reason.Info().Meaning
+	}
+	return &junit.Result{
+		Type:    clean(string(f.Reason)),
+		Message: clean(first),
+		Data:    strings.Join(failure(f, ""), "\n"),
+	}
+}
+
+func junitTime(seconds float64) string {
+	return fmt.Sprintf("%.3f", seconds)
+}

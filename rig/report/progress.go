@@ -1,0 +1,430 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/term"
+
+	"dsoftbus-rig/rig/record"
+)
+
+// Options say how progress is shown.
+type Options struct {
+	Live    bool       // the writer is a terminal: keep a status line at its end
+	Width   func() int // columns of the terminal, asked at every redraw, so that a resize is followed; nil or a result below 1: 80
+	Color   bool
+	Verbose bool // also every step, marker, phase and state of a node
+}
+
+// Detect returns the options that suit a file: a status line and colours on a terminal only, no colours when NO_COLOR is set, neither on a
+// terminal that knows no control sequences (TERM=dumb).
+func Detect(f *os.File, getenv func(string) string) Options {
+	fd := int(f.Fd())
+	if !term.IsTerminal(fd) || getenv("TERM") == "dumb" {
+		return Options{}
+	}
+	return Options{
+		Live:  true,
+		Color: getenv("NO_COLOR") == "",
+		Width: func() int {
+			width, _, err := term.GetSize(fd)
+			if err != nil {
+				return 0
+			}
+			return width
+		},
+	}
+}
+
+// Intervals of the status line.
+const (
+	tick    = 200 * time.Millisecond // how soon a change shows that no event brought: time, width
+	atLeast = 50 * time.Millisecond  // between two redraws for events, so that a flood of them costs little
+)
+
+// Progress shows a run while it goes on. Its methods may be called concurrently; none of them waits for the terminal but Finish.
+//
+// A goroutine of its own does the writing, from a queue: a terminal that is held (Ctrl-S) holds up neither the run nor its machines.
+type Progress struct {
+	w io.Writer
+	o Options
+
+	mu     sync.Mutex
+	queue  []item
+	closed bool
+	wake   chan struct{} // has room for one: there is something in the queue
+	done   chan struct{} // closed when the writer has ended
+
+	// The rest belongs to the writer goroutine.
+	folder  string
+	host    string
+	planned int
+	started int
+	bad     int
+	running []*running
+	out     bytes.Buffer // lines to be printed above the status line
+	shown   string       // the status line on the terminal
+	drawn   time.Time    // when it was drawn
+	err     error        // first error of w: nothing is written after it
+}
+
+// item is one thing for the writer: an event, text, the run's folder, or the end.
+type item struct {
+	event   *record.Event
+	text    string
+	folder  string
+	summary *record.Summary
+}
+
+// running is a scenario that is under way.
+type running struct {
+	name    string
+	since   time.Time
+	section string
+	step    string
+	lines   map[int]int // step -> line in the file
+}
+
+// NewProgress returns a Progress that writes to w. Finish must be called in the end.
+func NewProgress(w io.Writer, o Options) *Progress {
+	p := &Progress{w: w, o: o, wake: make(chan struct{}, 1), done: make(chan struct{})}
+	go p.write()
+	return p
+}
+
+// Event shows an event. It has the form of a record's sink.
+func (p *Progress) Event(e record.Event) { p.put(item{event: &e}) }
+
+// Print shows text of the rig itself on lines of its own.
+func (p *Progress) Print(text string) { p.put(item{text: text}) }
+
+// Folder says where the run is recorded, for the failures and the end.
+func (p *Progress) Folder(dir string) { p.put(item{folder: dir}) }
+
+// Finish shows what became of the run and returns when everything is written, with the first error of writing. What comes after it is
+// not shown.
+func (p *Progress) Finish(s record.Summary) error {
+	p.mu.Lock()
+	if !p.closed {
+		p.queue = append(p.queue, item{summary: &s})
+		p.closed = true
+		p.signal()
+	}
+	p.mu.Unlock()
+	<-p.done
+	return p.err
+}
+
+func (p *Progress) put(it item) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	p.queue = append(p.queue, it)
+	p.signal()
+}
+
+func (p *Progress) signal() {
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+}
+
+// write is the writer goroutine. It ends after the item that Finish put.
+func (p *Progress) write() {
+	defer close(p.done)
+	var ticks <-chan time.Time
+	if p.o.Live {
+		t := time.NewTicker(tick)
+		defer t.Stop()
+		ticks = t.C
+	}
+	for {
+		select {
+		case <-p.wake:
+		case <-ticks:
+			p.flush(true)
+			continue
+		}
+		p.mu.Lock()
+		items := p.queue
+		p.queue = nil
+		p.mu.Unlock()
+		for _, it := range items {
+			switch {
+			case it.event != nil:
+				p.event(*it.event)
+			case it.summary != nil:
+				p.running = nil
+				p.end(*it.summary)
+				p.flush(true)
+				return
+			case it.folder != "":
+				p.folder = it.folder
+			default:
+				for line := range strings.Lines(it.text) {
+					p.line("%s", clean(strings.TrimRight(line, "\n")))
+				}
+			}
+		}
+		p.flush(time.Since(p.drawn) >= atLeast)
+	}
+}
+
+// flush writes the lines that wait, above the status line, and draws that again if it was in their way, or if redraw is set and it has
+// changed. All of it is one write, so that the terminal never shows half of it.
+func (p *Progress) flush(redraw bool) {
+	var b bytes.Buffer
+	shown := p.shown
+	if p.out.Len() > 0 {
+		if shown != "" {
+			b.WriteString(clearLine)
+			shown = ""
+		}
+		b.Write(p.out.Bytes())
+		p.out.Reset()
+		redraw = true
+	}
+	if p.o.Live && redraw {
+		if status := p.status(); status != shown {
+			if shown != "" {
+				b.WriteString(clearLine)
+			}
+			b.WriteString(status)
+			shown = status
+			p.drawn = time.Now()
+		}
+	}
+	p.shown = shown
+	if b.Len() == 0 || p.err != nil {
+		return
+	}
+	if _, err := p.w.Write(b.Bytes()); err != nil {
+		p.err = fmt.Errorf("write progress: %w", err)
+	}
+}
+
+// clearLine goes to the start of the line and erases it (ECMA-48: EL).
+const clearLine = "\r\x1b[K"
+
+// status returns the status line: it leaves the last column free, since some terminals wrap as soon as that is written.
+func (p *Progress) status() string {
+	if len(p.running) == 0 {
+		return ""
+	}
+	columns := 80
+	if p.o.Width != nil {
+		if w := p.o.Width(); w > 0 {
+			columns = w
+		}
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "[%d/%d", p.started, max(p.planned, p.started))
+	if p.bad > 0 {
+		fmt.Fprintf(&b, ", %d not green", p.bad)
+	}
+	b.WriteString("]")
+	for i, r := range p.running {
+		if i > 0 {
+			b.WriteString(" |")
+		}
+		fmt.Fprintf(&b, " %s %s", r.name, time.Since(r.since).Truncate(time.Second))
+		if r.section != "" {
+			fmt.Fprintf(&b, " # %s", r.section)
+		}
+		if r.step != "" {
+			fmt.Fprintf(&b, " > %s", r.step)
+		}
+	}
+	return shorten(b.String(), columns-1)
+}
+
+// line prints a line. What goes into it must be clean.
+func (p *Progress) line(format string, args ...any) {
+	fmt.Fprintf(&p.out, format, args...)
+	p.out.WriteByte('\n')
+}
+
+func (p *Progress) event(e record.Event) {
+	if e.Host != nil && e.Host.Line != "" && e.Host.Line != p.host {
+		p.host = e.Host.Line
+		p.line("%s", clean(p.host))
+	}
+	if e.Scenario == "" {
+		switch e.Kind {
+		case record.KindRunStart:
+			p.planned = e.Total
+		case record.KindWarning:
+			p.line("%s %s", p.color(yellow, "warning:"), clean(e.Text))
+		}
+		return
+	}
+	switch e.Kind {
+	case record.KindScenarioStart:
+		p.started++
+		p.running = append(p.running, &running{name: clean(e.Scenario), since: time.Now(), lines: make(map[int]int)})
+	case record.KindScenarioEnd:
+		p.verdict(e)
+		return
+	case record.KindWarning:
+		p.line("%s %s: %s", p.color(yellow, "warning:"), clean(e.Scenario), clean(e.Text))
+		return
+	}
+	i := slices.IndexFunc(p.running, func(r *running) bool { return r.name == clean(e.Scenario) })
+	if i < 0 {
+		return
+	}
+	r := p.running[i]
+	switch e.Kind {
+	case record.KindSection:
+		r.section, r.step = clean(e.Text), ""
+	case record.KindStepStart:
+		r.step = clean(e.Text)
+		r.lines[e.Step] = e.Line
+	}
+	if p.o.Verbose {
+		p.verbose(r, e)
+	}
+}
+
+// verbose prints one line for an event of a running scenario: its name, the time since its start, what happened.
+func (p *Progress) verbose(r *running, e record.Event) {
+	say := func(format string, args ...any) {
+		p.line("%s %7.3fs  %s", p.color(dim, r.name), e.T, fmt.Sprintf(format, args...))
+	}
+	text := shorten(clean(strings.TrimRight(e.Text, "\r\n")), lineCells)
+	step := ""
+	if line := r.lines[e.Step]; line != 0 {
+		step = fmt.Sprintf("%d: ", line)
+	}
+	switch e.Kind {
+	case record.KindScenarioStart:
+		say("start %s", clean(e.File))
+	case record.KindPhase:
+		say("phase %s took %.3fs", clean(e.Name), e.Seconds)
+	case record.KindSection:
+		say("# %s", text)
+	case record.KindStepStart:
+		say("%s%s", step, text)
+	case record.KindOutput:
+		for part := range strings.Lines(e.Text) {
+			say("%s%s| %s", step, clean(e.Stream), shorten(clean(strings.TrimRight(part, "\r\n")), lineCells))
+		}
+	case record.KindStepEnd:
+		switch {
+		case e.Error == "":
+			say("%s%s %.3fs", step, p.color(green, "ok"), e.Seconds)
+		case e.Ignored:
+			say("%s%s %.3fs, not counted: %s", step, p.color(green, "ok"), e.Seconds, shorten(clean(e.Error), lineCells))
+		default:
+			say("%s%s %.3fs: %s", step, p.color(red, "failed"), e.Seconds, shorten(clean(e.Error), lineCells))
+		}
+	case record.KindMarker:
+		say("%sseen %s %s, guest %.3fs: %s", step, clean(e.Node), clean(e.Unit), e.Guest, text)
+	case record.KindNode:
+		if text != "" {
+			text = ": " + text
+		}
+		say("node %s %s%s", clean(e.Node), clean(e.State), text)
+	case record.KindBudget:
+		say("budget %s took %.3fs of %.3fs", clean(e.Name), e.Seconds, e.Limit)
+	}
+}
+
+// verdict prints the line of a scenario that has ended, and its failure.
+func (p *Progress) verdict(e record.Event) {
+	name := clean(e.Scenario)
+	p.running = slices.DeleteFunc(p.running, func(r *running) bool { return r.name == name })
+	if !e.Result.Green() {
+		p.bad++
+	}
+	text := clean(e.Text)
+	if text != "" {
+		text = ": " + text
+	}
+	p.line("%s %s %s%s", p.color(colorOf(e.Result), word(e.Result)), name, duration(e.Seconds), text)
+	if e.Failure != nil {
+		p.box(e.Failure, path.Join(p.folder, record.ScenarioDir(e.Scenario)))
+	}
+}
+
+func (p *Progress) box(f *record.Failure, artifacts string) {
+	for _, line := range failure(f, artifacts) {
+		p.line("  %s %s", p.color(red, "|"), line)
+	}
+}
+
+// end prints the last lines. The very last is the count alone, for scripts and eyes that look for it.
+func (p *Progress) end(s record.Summary) {
+	if s.Failure != nil {
+		p.line("%s", p.color(red, word(s.Failure.Reason.Info().Result)))
+		p.box(s.Failure, p.folder)
+	}
+	var passed, failed, skipped int
+	others := make(map[record.Result][]string)
+	for _, c := range s.Scenarios {
+		switch c.Result {
+		case record.Passed:
+			passed++
+		case record.Skipped:
+			skipped++
+		default:
+			failed++
+			others[c.Result] = append(others[c.Result], clean(c.Name))
+		}
+	}
+	for _, r := range sortedKeys(others) {
+		p.line("%s: %s", clean(string(r)), strings.Join(others[r], " "))
+	}
+	where := ""
+	if p.folder != "" {
+		where = ", record in " + clean(p.folder)
+	}
+	p.line("total %s%s", duration(s.Seconds), where)
+	count := fmt.Sprintf("%d passed, %d failed", passed, failed)
+	if skipped > 0 {
+		count += fmt.Sprintf(", %d skipped", skipped)
+	}
+	p.line("%s", count)
+}
+
+// SGR sequences (ECMA-48).
+const (
+	red    = "\x1b[31m"
+	green  = "\x1b[32m"
+	yellow = "\x1b[33m"
+	dim    = "\x1b[2m"
+	reset  = "\x1b[m"
+)
+
+func colorOf(r record.Result) string {
+	switch r {
+	case record.Passed:
+		return green
+	case record.Skipped, record.Interrupted:
+		return yellow
+	}
+	return red
+}
+
+func (p *Progress) color(c, text string) string {
+	if !p.o.Color {
+		return text
+	}
+	return c + text + reset
+}
+
+func sortedKeys[K ~string, V any](m map[K]V) []K {
+	return slices.Sorted(maps.Keys(m))
+}
