@@ -1,0 +1,285 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"dsoftbus-rig/rig/console"
+
+	"github.com/digitalocean/go-qemu/qmp"
+)
+
+// ErrExited is why everything about a machine ends when its process is gone.
+// Errors of this package wrap it together with QEMU's own last words.
+var ErrExited = errors.New("QEMU exited")
+
+// startWait bounds how long QEMU may take to answer on QMP. It takes some 50 ms;
+// a host that swaps may take seconds.
+const startWait = 20 * time.Second
+
+// drainWait is how long QEMU's stderr may stay open after its end.
+const drainWait = time.Second
+
+// stderrTail is how much of QEMU's stderr is kept for error texts, in bytes.
+const stderrTail = 4 << 10
+
+// A Machine is one running QEMU process. Its methods may be called concurrently.
+type Machine struct {
+	spec    Spec
+	cmd     *exec.Cmd
+	monitor *qmp.SocketMonitor
+	stderr  *console.Tail
+	events  chan Event
+
+	done chan struct{} // closed when the process is gone
+	err  error         // wraps ErrExited; valid after done
+}
+
+// An Event is an asynchronous message of QMP: "RESET", "SHUTDOWN", "STOP",
+// "GUEST_PANICKED" and so on, with its data.
+type Event struct {
+	Name string
+	Data map[string]any
+}
+
+// Start starts QEMU on a Spec. tap is the open tap of its network card, nil for
+// a machine without one; stderr receives what QEMU itself prints. The machine is
+// stopped at its very first instruction and its sockets are listening: connect
+// what you want to hear from the beginning, then Resume.
+//
+// The process dies with ctx. Errors say what QEMU said.
+func Start(ctx context.Context, spec Spec, tap *os.File, stderr io.Writer) (*Machine, error) {
+	m := &Machine{spec: spec, stderr: &console.Tail{Max: stderrTail}, done: make(chan struct{}), events: make(chan Event, 64)}
+	m.cmd = exec.CommandContext(ctx, spec.QEMU, spec.Args()...)
+	m.cmd.WaitDelay = drainWait
+	// QEMU prints nothing to stdout; what it did would be a complaint too.
+	m.cmd.Stderr = io.MultiWriter(m.stderr, lenient{stderr})
+	m.cmd.Stdout = m.cmd.Stderr
+	// The machine must not outlive the rig, and Ctrl-C is the rig's alone.
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
+	for _, name := range []string{"qmp", "console", "control", "journal"} {
+		f, err := listen(m.address(name))
+		if err != nil {
+			return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
+		}
+		defer f.Close()
+		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, f)
+	}
+	if tap != nil {
+		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, tap)
+	}
+	if err := m.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
+	}
+	go m.wait()
+	if err := m.connectMonitor(ctx); err != nil {
+		m.Kill()
+		if !errors.Is(err, ErrExited) {
+			err = fmt.Errorf("start machine %s: %w", spec.Name, err)
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+// address is the abstract unix socket of one of the machine's streams. Abstract
+// names belong to the network namespace: no file is left behind, no path is too
+// long, and two workers never meet.
+func (m *Machine) address(stream string) string {
+	return "@rig/" + m.spec.Name + "/" + stream
+}
+
+// listen opens a listening socket for QEMU to inherit. Whoever dials it before
+// QEMU has looked waits in its queue, so nobody has to ask when QEMU is ready.
+func listen(address string) (*os.File, error) {
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: address, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	defer l.Close()
+	return l.File()
+}
+
+// Dial connects to one of the machine's streams: "console", "control" or
+// "journal". Each takes one connection at a time.
+func (m *Machine) Dial(ctx context.Context, stream string) (net.Conn, error) {
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "unix", m.address(stream))
+	if err != nil {
+		select {
+		case <-m.done:
+			return nil, m.err
+		default:
+			return nil, fmt.Errorf("connect to the %s of machine %s: %w", stream, m.spec.Name, err)
+		}
+	}
+	return c, nil
+}
+
+func (m *Machine) wait() {
+	err := m.cmd.Wait()
+	m.err = fmt.Errorf("machine %s: %w (%v)", m.spec.Name, ErrExited, m.cmd.ProcessState)
+	if m.cmd.ProcessState == nil {
+		m.err = fmt.Errorf("machine %s: %w (%v)", m.spec.Name, ErrExited, err)
+	}
+	if said := m.stderr.String(); said != "" {
+		m.err = fmt.Errorf("%w: %s", m.err, said)
+	}
+	close(m.done)
+}
+
+// connectMonitor performs QMP's greeting, by the deadline, or until QEMU exits:
+// go-qemu knows neither.
+func (m *Machine) connectMonitor(ctx context.Context) error {
+	monitor, err := qmp.NewSocketMonitor("unix", m.address("qmp"), startWait)
+	if err != nil {
+		return m.cause(fmt.Errorf("connect to QMP: %w", err))
+	}
+	connected := make(chan error, 1)
+	go func() { connected <- monitor.Connect() }()
+	late := time.NewTimer(startWait)
+	defer late.Stop()
+	select {
+	case err = <-connected:
+		if err != nil {
+			err = m.cause(fmt.Errorf("QMP greeting: %w", err))
+		}
+	case <-m.done:
+		err = m.err
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	case <-late.C:
+		err = fmt.Errorf("QMP greeting: none within %s", startWait)
+	}
+	if err != nil {
+		_ = monitor.Disconnect()
+		return err
+	}
+	m.monitor = monitor
+	events, err := monitor.Events(ctx)
+	if err != nil {
+		return err
+	}
+	go func() {
+		defer close(m.events)
+		for e := range events {
+			select {
+			case m.events <- Event{Name: e.Event, Data: e.Data}:
+			case <-m.done:
+			}
+		}
+	}()
+	return nil
+}
+
+// cause prefers the process's end, if it comes within a moment, to what followed
+// from it: a broken connection says nothing, QEMU's last words say it all.
+func (m *Machine) cause(err error) error {
+	soon := time.NewTimer(drainWait)
+	defer soon.Stop()
+	select {
+	case <-m.done:
+		return m.err
+	case <-soon.C:
+		return err
+	}
+}
+
+// Events returns QMP's events in order. It is closed when the machine is gone.
+// It must be drained.
+func (m *Machine) Events() <-chan Event { return m.events }
+
+// Run executes one QMP command and decodes its return value into out, unless
+// out is nil. arguments is marshalled as JSON, nil for none.
+func (m *Machine) Run(ctx context.Context, command string, arguments, out any) error {
+	request := map[string]any{"execute": command}
+	if arguments != nil {
+		request["arguments"] = arguments
+	}
+	data, err := json.Marshal(request)
+	if err != nil {
+		return fmt.Errorf("QMP %s: %w", command, err)
+	}
+	type answer struct {
+		data []byte
+		err  error
+	}
+	answered := make(chan answer, 1)
+	go func() {
+		data, err := m.monitor.Run(data)
+		answered <- answer{bytes.Clone(data), err}
+	}()
+	select {
+	case a := <-answered:
+		if a.err != nil {
+			select {
+			case <-m.done:
+				return m.err
+			default:
+			}
+			return fmt.Errorf("QMP %s: %w", command, a.err)
+		}
+		if out == nil {
+			return nil
+		}
+		reply := struct {
+			Return any `json:"return"`
+		}{out}
+		if err := json.Unmarshal(a.data, &reply); err != nil {
+			return fmt.Errorf("QMP %s: %w", command, err)
+		}
+		return nil
+	case <-m.done:
+		return m.err
+	case <-ctx.Done():
+		return fmt.Errorf("QMP %s: %w", command, context.Cause(ctx))
+	}
+}
+
+// Resume lets the machine's processor run.
+func (m *Machine) Resume(ctx context.Context) error { return m.Run(ctx, "cont", nil, nil) }
+
+// Pid is QEMU's process id, in the rig's namespace.
+func (m *Machine) Pid() int { return m.cmd.Process.Pid }
+
+// Done is closed when the process is gone.
+func (m *Machine) Done() <-chan struct{} { return m.done }
+
+// Err says how the process ended; it wraps ErrExited. Nil while it runs.
+func (m *Machine) Err() error {
+	select {
+	case <-m.done:
+		return m.err
+	default:
+		return nil
+	}
+}
+
+// Kill ends the process at once, nothing flushed, and waits until it is gone. It
+// may be called more than once.
+func (m *Machine) Kill() {
+	// The error can only be that the process is gone already.
+	_ = m.cmd.Process.Kill()
+	<-m.done
+	if m.monitor != nil {
+		_ = m.monitor.Disconnect()
+	}
+}
+
+// lenient passes on what it can: the machine goes on when its log cannot be
+// written.
+type lenient struct{ to io.Writer }
+
+func (l lenient) Write(b []byte) (int, error) {
+	_, _ = l.to.Write(b)
+	return len(b), nil
+}

@@ -1,0 +1,122 @@
+// Package machine runs one QEMU process: a Spec becomes an argument line, the
+// process is started with its sockets ready before it runs, is talked to over
+// QMP, and is ended.
+//
+// It owns the process, its four sockets (QMP, kernel console, control, journal)
+// and its argument line. It never decides what kind of machine is wanted, makes
+// no network device, and reads none of the streams: whoever asks for a socket
+// drains it.
+package machine
+
+import (
+	"fmt"
+	"strings"
+)
+
+// DefaultMemory is a machine's memory in MiB: the userland in its initramfs
+// takes some 60 of them, the rest is for packages and page cache.
+const DefaultMemory = 256
+
+// Hardware is what all machines of a run have in common.
+type Hardware struct {
+	QEMU   string `json:"qemu"`    // the emulator: "qemu-system-x86_64", or its path
+	Accel  string `json:"accel"`   // "kvm" or "tcg"
+	TSC    int    `json:"tsc_khz"` // the host's time stamp counter, told to emulated machines; 0: they find out
+	Kernel string `json:"kernel"`  // path of a bzImage, or of a vmlinux with a PVH note
+	Initrd string `json:"initrd"`  // path of the initramfs
+}
+
+// A Spec says what machine to run. It has no state: the same Spec always gives
+// the same argument line.
+type Spec struct {
+	Hardware
+	Name   string // "A"; names the sockets, unique within the network namespace
+	Append string // added to the kernel's command line
+	Memory int    // MiB; 0 is DefaultMemory
+	MAC    string // of the network card; "" gives the machine none
+}
+
+// File descriptors of the child, in the order of exec.Cmd.ExtraFiles.
+const (
+	fdQMP = iota + 3
+	fdConsole
+	fdControl
+	fdJournal
+	fdTap
+)
+
+// commandLine is what every machine's kernel is told.
+//
+//	quiet                   the serial port costs a trap a character; warnings still come
+//	panic=0                 a panicked machine stays, so that its last lines and memory can be had
+//	tsc=reliable, no_timer_check
+//	                        clock calibration under software emulation takes long and may fail
+//	mitigations=off, nokaslr, random.trust_cpu=on, cryptomgr.notests
+//	                        a few hundred milliseconds of boot (see docs/machines.md)
+//	ipv6.disable=1          the contract is IPv4; router solicitations would only be noise
+const commandLine = "console=ttyS0 quiet panic=0 tsc=reliable no_timer_check mitigations=off nokaslr " +
+	"random.trust_cpu=on cryptomgr.notests ipv6.disable=1"
+
+// Args returns QEMU's arguments, without the program's name. The sockets and the
+// tap are file descriptors, which the machine inherits listening or open.
+func (s Spec) Args() []string {
+	memory := s.Memory
+	if memory == 0 {
+		memory = DefaultMemory
+	}
+	accel, cpu, kernel := "tcg,tb-size=64", "max", commandLine
+	if s.Accel == "kvm" {
+		accel, cpu = "kvm", "host"
+	} else if s.TSC > 0 {
+		kernel += fmt.Sprintf(" tsc_early_khz=%d", s.TSC)
+	}
+	args := []string{
+		"-name", s.Name,
+		"-nodefaults", "-no-user-config", "-display", "none",
+		// -S: nothing runs before the rig has its sockets connected.
+		"-S", "-no-reboot",
+		"-machine", "pc", "-accel", accel, "-cpu", cpu, "-smp", "1", "-m", fmt.Sprint(memory),
+		"-rtc", "base=utc",
+		"-kernel", s.Kernel, "-initrd", s.Initrd, "-append", strings.TrimSpace(kernel + " " + s.Append),
+		"-chardev", socket("qmp", fdQMP), "-mon", "chardev=qmp,mode=control",
+		"-chardev", socket("console", fdConsole), "-serial", "chardev:console",
+		"-device", "virtio-serial-pci,max_ports=4",
+		"-chardev", socket("control", fdControl), "-device", "virtserialport,chardev=control,name=rig.control",
+		"-chardev", socket("journal", fdJournal), "-device", "virtserialport,chardev=journal,name=rig.journal",
+	}
+	if s.MAC != "" {
+		args = append(args,
+			"-netdev", fmt.Sprintf("tap,id=lan,fd=%d", fdTap),
+			// romfile=: without the network boot ROM the firmware has nothing to wait for.
+			"-device", "virtio-net-pci,netdev=lan,mac="+s.MAC+",romfile=",
+		)
+	}
+	return args
+}
+
+func socket(id string, fd int) string {
+	return fmt.Sprintf("socket,id=%s,fd=%d,server=on,wait=off", id, fd)
+}
+
+// CommandLine returns the whole command as one could type it, each word quoted
+// for a shell where it needs to be. The file descriptors in it exist only inside
+// the rig; a comment line says so.
+func (s Spec) CommandLine() string {
+	words := []string{Quote(s.QEMU)}
+	for _, arg := range s.Args() {
+		words = append(words, Quote(arg))
+	}
+	return fmt.Sprintf("# fd %d..%d are listening sockets (QMP, console, control, journal), fd %d is the tap\n%s\n",
+		fdQMP, fdJournal, fdTap, strings.Join(words, " "))
+}
+
+// Quote quotes one word for a POSIX shell, or leaves it when it needs none.
+func Quote(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./,:=+@%", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}
