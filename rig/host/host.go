@@ -1,0 +1,311 @@
+// Package host finds out what this host can do for machines: which QEMU there is,
+// whether acceleration really works, how fast a machine is here, and whether the
+// network can be built.
+//
+// It owns the probes and remembers the slow ones. It changes nothing on the host.
+package host
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/machine"
+	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/worker"
+
+	"github.com/google/renameio/v2"
+)
+
+// DefaultQEMU is the emulator that is looked for in PATH. Machines are amd64
+// whatever the host is; under software emulation that works everywhere.
+const DefaultQEMU = "qemu-system-x86_64"
+
+// Arch is the machines' processor architecture, as in GOARCH.
+const Arch = "amd64"
+
+// kvmDevice is what hardware virtualization is reached through.
+const kvmDevice = "/dev/kvm"
+
+// referenceBoot is how long a machine of the rig takes from QEMU's start to the
+// agent's answer where deadlines need no scaling: hardware virtualization on a
+// present-day processor. The measured boot divided by it is the slowdown.
+const referenceBoot = 700 * time.Millisecond
+
+// UnsupportedError is why this host cannot run machines. Its text says what to
+// install or change.
+type UnsupportedError struct{ Err error }
+
+func (e *UnsupportedError) Error() string { return e.Err.Error() }
+func (e *UnsupportedError) Unwrap() error { return e.Err }
+
+// Options are a user's wishes.
+type Options struct {
+	QEMU     string // path or name; "" is DefaultQEMU
+	Accel    string // "kvm", "tcg", or "auto" (also "")
+	CacheDir string // where slow probes are remembered
+	Log      func(step string)
+}
+
+// A Host is what was found.
+type Host struct {
+	QEMU        string  `json:"qemu"`         // path
+	QEMUVersion string  `json:"qemu_version"` // "7.2.22"
+	Accel       string  `json:"accel"`        // "kvm" or "tcg"
+	Why         string  `json:"why"`          // why not a better one; "" for kvm
+	BootSeconds float64 `json:"boot_seconds"` // of the probe machine, to the agent's answer
+	Slowdown    float64 `json:"slowdown"`     // what deadlines are multiplied by; at least 1
+	TSC         int     `json:"tsc_khz"`      // frequency of the processor's time stamp counter; 0 unknown
+}
+
+// Detect finds out what this host can do, booting a probe machine from the images
+// unless that is known already. An *UnsupportedError says what is missing.
+func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
+	qemu, version, err := findQEMU(ctx, o.QEMU)
+	if err != nil {
+		return nil, err
+	}
+	cached := cacheFile(o, version, set)
+	if h, ok := readCache(cached); ok && h.QEMU == qemu {
+		return h, nil
+	}
+	h := &Host{QEMU: qemu, QEMUVersion: version, TSC: tscKHz()}
+	if err := h.accelerate(ctx, o, set); err != nil {
+		return nil, err
+	}
+	h.Slowdown = math.Max(1, math.Round(10*h.BootSeconds/referenceBoot.Seconds())/10)
+	writeCache(cached, h, o.Log)
+	return h, nil
+}
+
+// accelerate settles which acceleration works, and how fast a machine boots with
+// it.
+func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error {
+	probe := func(accel string) (float64, error) {
+		o.Log("probing " + accel + " with a machine")
+		on := *h
+		on.Accel = accel
+		return runProbe(ctx, on.Hardware(set))
+	}
+	var err error
+	switch o.Accel {
+	case "tcg":
+		h.Accel, h.Why = "tcg", "asked for"
+	case "kvm", "", "auto":
+		why := kvmUsable()
+		if why == nil {
+			if h.BootSeconds, why = probe("kvm"); why == nil {
+				h.Accel = "kvm"
+				return nil
+			}
+			if ctx.Err() != nil {
+				return context.Cause(ctx)
+			}
+			note := ""
+			if flags := noFlags(); flags != "" {
+				note = " (" + flags + ")"
+			}
+			why = fmt.Errorf("%s opens%s, but with it %w", kvmDevice, note, why)
+		}
+		if o.Accel == "kvm" {
+			return &UnsupportedError{fmt.Errorf("no hardware acceleration: %w; run with -accel tcg for software emulation", why)}
+		}
+		h.Accel, h.Why = "tcg", brief(why)
+	default:
+		return &UnsupportedError{fmt.Errorf("unknown acceleration %q: say auto, kvm or tcg", o.Accel)}
+	}
+	if h.BootSeconds, err = probe("tcg"); err != nil {
+		return fmt.Errorf("a probe machine under software emulation: %w", err)
+	}
+	return nil
+}
+
+// brief is an error in one short line; QEMU's last words may be many long ones.
+func brief(err error) string {
+	const most = 160
+	line := strings.Join(strings.Fields(console.Clean(strings.ReplaceAll(err.Error(), "\n", " "))), " ")
+	if r := []rune(line); len(r) > most {
+		line = string(r[:most]) + "…"
+	}
+	return line
+}
+
+// Hardware is what machines are made of on this host.
+func (h *Host) Hardware(set *images.Set) machine.Hardware {
+	return machine.Hardware{QEMU: h.QEMU, Accel: h.Accel, TSC: h.TSC, Kernel: set.Kernel, Initrd: set.Initrd}
+}
+
+// Record is the host as a record has it, for machines with that kernel.
+func (h *Host) Record(set *images.Set) *record.Host {
+	accel := "hardware acceleration (kvm)"
+	if h.Accel == "tcg" {
+		accel = "software emulation (tcg: " + h.Why + ")"
+	}
+	return &record.Host{
+		QEMU:     h.QEMUVersion,
+		Kernel:   set.KernelRelease,
+		Accel:    h.Accel,
+		Why:      h.Why,
+		Slowdown: h.Slowdown,
+		Line: fmt.Sprintf("QEMU %s, kernel %s (%s), %s, slowdown %.1f (a machine boots in %.1fs; deadlines are scaled by it)",
+			h.QEMUVersion, set.KernelRelease, set.KernelSource, accel, h.Slowdown, h.BootSeconds),
+	}
+}
+
+// findQEMU returns the emulator's path and version.
+func findQEMU(ctx context.Context, name string) (path, version string, err error) {
+	if name == "" {
+		name = DefaultQEMU
+	}
+	path, err = exec.LookPath(name)
+	if err != nil {
+		return "", "", &UnsupportedError{fmt.Errorf("%w: install it with ./scripts/setup, or name another with -qemu", err)}
+	}
+	if path, err = filepath.Abs(path); err != nil {
+		return "", "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
+	if err != nil {
+		return "", "", &UnsupportedError{fmt.Errorf("%s --version: %w: is it QEMU? reinstall it with ./scripts/setup", path, err)}
+	}
+	version, ok := parseVersion(string(out))
+	if !ok {
+		return "", "", &UnsupportedError{fmt.Errorf("%s does not say that it is QEMU; name another with -qemu", path)}
+	}
+	return path, version, nil
+}
+
+// parseVersion reads "QEMU emulator version 7.2.22 (Debian …)".
+func parseVersion(s string) (string, bool) {
+	_, rest, ok := strings.Cut(s, "QEMU emulator version ")
+	if !ok {
+		return "", false
+	}
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return "", false
+	}
+	return fields[0], true
+}
+
+// kvmUsable says why /dev/kvm need not even be probed.
+func kvmUsable() error {
+	f, err := os.OpenFile(kvmDevice, os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("there is no %s", kvmDevice)
+	case errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("no permission for %s: add this user to the group kvm", kvmDevice)
+	case err != nil:
+		return err
+	}
+	return f.Close()
+}
+
+// noFlags notes the absence of virtualization from the processor's flags. It is a
+// sign, not proof: a probe decides.
+func noFlags() string {
+	info, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return ""
+	}
+	for line := range bytes.Lines(info) {
+		if bytes.HasPrefix(line, []byte("flags")) {
+			for _, flag := range strings.Fields(string(line)) {
+				if flag == "vmx" || flag == "svm" {
+					return ""
+				}
+			}
+			return "/proc/cpuinfo has neither vmx nor svm"
+		}
+	}
+	return ""
+}
+
+// runProbe has a worker boot one machine, so that nothing of it can stay behind.
+func runProbe(ctx context.Context, hw machine.Hardware) (float64, error) {
+	p, err := worker.Start(ctx, ProbeJob, hw)
+	if err != nil {
+		return 0, &UnsupportedError{err}
+	}
+	var result probeResult
+	decodeErr := json.NewDecoder(p.Out()).Decode(&result)
+	err = p.Wait()
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return 0, context.Cause(ctx)
+	case err != nil:
+		return 0, err
+	case decodeErr != nil:
+		return 0, fmt.Errorf("probe: %w", decodeErr)
+	case result.Error != "":
+		return 0, errors.New(result.Error)
+	}
+	return result.Seconds, nil
+}
+
+// cacheFile names a probe by all that it depends on: a host that was booted anew
+// may be another one.
+func cacheFile(o Options, version string, set *images.Set) string {
+	if o.CacheDir == "" {
+		return ""
+	}
+	boot, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	key := sha256.Sum256(fmt.Appendf(nil, "probe 2\n%s\n%s\n%s\n%s", version, o.Accel, set.ID, boot))
+	return filepath.Join(o.CacheDir, "probe-"+hex.EncodeToString(key[:8])+".json")
+}
+
+func readCache(name string) (*Host, bool) {
+	data, err := os.ReadFile(name)
+	if err != nil {
+		return nil, false
+	}
+	var h Host
+	if json.Unmarshal(data, &h) != nil || h.Slowdown < 1 || h.Accel == "" {
+		return nil, false
+	}
+	return &h, true
+}
+
+// writeCache is a convenience: without it the next run probes again.
+func writeCache(name string, h *Host, log func(string)) {
+	if name == "" {
+		return
+	}
+	data, err := json.Marshal(h)
+	if err == nil {
+		err = os.MkdirAll(filepath.Dir(name), 0o755)
+	}
+	if err == nil {
+		err = renameio.WriteFile(name, data, 0o644)
+	}
+	if err != nil {
+		log(fmt.Sprintf("the probe's result is not kept: %v", err))
+	}
+}
+
+// QEMUVersion says in one line which emulator there is; "" means the default one.
+func QEMUVersion(ctx context.Context, name string) (string, error) {
+	path, version, err := findQEMU(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	return version + " (" + path + ")", nil
+}

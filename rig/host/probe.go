@@ -1,0 +1,140 @@
+package host
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"dsoftbus-rig/rig/guest"
+	"dsoftbus-rig/rig/lan"
+	"dsoftbus-rig/rig/machine"
+	"dsoftbus-rig/rig/worker"
+)
+
+// Kinds of the jobs this package gives to workers.
+const (
+	ProbeJob   = "probe"   // machine.Hardware -> probeResult
+	NetworkJob = "network" // nothing -> nothing: builds the network and takes it away
+)
+
+const (
+	// firstByte is how long an accelerated machine may be silent. Its kernel
+	// speaks within 0.2 s; a broken /dev/kvm lets it spin for ever before its
+	// first word.
+	firstByte = 4 * time.Second
+	// probeBoot bounds the boot that is measured.
+	probeBoot = 60 * time.Second
+)
+
+// probeResult is what a probe tells: the boot's duration, or why there was none.
+type probeResult struct {
+	Seconds float64 `json:"seconds"`
+	Error   string  `json:"error,omitempty"`
+}
+
+// Probe carries out a ProbeJob.
+func Probe(ctx context.Context, job json.RawMessage, out io.Writer) error {
+	var hw machine.Hardware
+	if err := json.Unmarshal(job, &hw); err != nil {
+		return err
+	}
+	var result probeResult
+	d, err := boot(ctx, hw)
+	if err != nil {
+		result.Error = err.Error()
+	}
+	result.Seconds = d.Seconds()
+	return json.NewEncoder(out).Encode(result)
+}
+
+// boot boots one machine without a network and returns how long its agent took to
+// answer.
+func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, probeBoot, fmt.Errorf("a probe machine was not up within %s", probeBoot))
+	defer cancel()
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	start := time.Now()
+	m, err := machine.Start(ctx, machine.Spec{
+		Hardware: hw,
+		Name:     "probe",
+		// The kernel's first words are the first sign of life there is.
+		Append: "loglevel=6 earlyprintk=ttyS0",
+	}, nil, os.Stderr)
+	if err != nil {
+		return 0, err
+	}
+	var readers sync.WaitGroup
+	defer readers.Wait()
+	defer m.Kill()
+	spoken := make(chan struct{})
+	for _, stream := range []string{"console", "journal"} {
+		conn, err := m.Dial(ctx, stream)
+		if err != nil {
+			return 0, err
+		}
+		defer conn.Close()
+		readers.Go(func() {
+			if stream == "console" {
+				if n, _ := conn.Read(make([]byte, 1)); n == 1 {
+					close(spoken)
+				}
+			}
+			_, _ = io.Copy(io.Discard, conn)
+		})
+	}
+	readers.Go(func() {
+		for range m.Events() {
+		}
+	})
+	control, err := m.Dial(ctx, "control")
+	if err != nil {
+		return 0, err
+	}
+	if hw.Accel == "kvm" {
+		silent := time.AfterFunc(firstByte, func() {
+			select {
+			case <-spoken:
+			default:
+				fail(fmt.Errorf("a probe machine printed nothing within %s", firstByte))
+			}
+		})
+		defer silent.Stop()
+	}
+	readers.Go(func() {
+		<-m.Done()
+		fail(m.Err())
+	})
+	if err := m.Resume(ctx); err != nil {
+		return 0, err
+	}
+	agent, err := guest.Connect(ctx, control)
+	if err != nil {
+		return 0, err
+	}
+	return time.Since(start), agent.Close()
+}
+
+// Network carries out a NetworkJob.
+func Network(ctx context.Context, _ json.RawMessage, _ io.Writer) error {
+	return lan.Probe(ctx, lan.Config{})
+}
+
+// CheckNetwork tells whether this host lets its user build the network, by
+// building one.
+func CheckNetwork(ctx context.Context) error {
+	if err := lan.Check(ctx, ""); err != nil {
+		return err
+	}
+	p, err := worker.Start(ctx, NetworkJob, nil)
+	if err != nil {
+		return err
+	}
+	_, copyErr := io.Copy(io.Discard, p.Out())
+	return errors.Join(p.Wait(), copyErr)
+}
