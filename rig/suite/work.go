@@ -1,0 +1,147 @@
+package suite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/lan"
+	"dsoftbus-rig/rig/machine"
+	"dsoftbus-rig/rig/node"
+	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/scenario"
+	"dsoftbus-rig/rig/worker"
+)
+
+// ScenarioJob is the kind of the job a worker gets from this package: a Job. What
+// it tells are events, as record.WriteEvent writes them; the last one is of
+// record.KindScenarioEnd.
+const ScenarioJob = "scenario"
+
+// A Job is one scenario for one worker.
+type Job struct {
+	Name     string           `json:"name"`
+	File     string           `json:"file"`
+	RunDir   string           `json:"run_dir"`
+	Hardware machine.Hardware `json:"hardware"`
+	Slowdown float64          `json:"slowdown"`
+	// Root says whether the run was started by root; inside its namespaces a
+	// worker always looks like root.
+	Root bool `json:"root"`
+}
+
+// Work carries out a ScenarioJob. Its error is of the record alone: all else is in
+// the events.
+func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
+	var job Job
+	if err := json.Unmarshal(data, &job); err != nil {
+		return err
+	}
+	start := time.Now()
+	var told error
+	rec, err := record.CreateScenario(job.RunDir, job.Name, func(e record.Event) {
+		told = errors.Join(told, record.WriteEvent(out, e))
+	})
+	if err != nil {
+		return err
+	}
+	p := &play{job: job, rec: rec}
+	end := p.run(ctx)
+	end.Kind, end.Seconds = record.KindScenarioEnd, record.Seconds(time.Since(start))
+	recErr := errors.Join(p.recErr, rec.Append(end), rec.Close())
+	return errors.Join(told, recErr)
+}
+
+// A play is one scenario while it runs.
+type play struct {
+	job Job
+	rec *record.Scenario
+
+	mu     sync.Mutex
+	recErr error // the first failure to write the record
+}
+
+// tell records an event.
+func (p *play) tell(e record.Event) {
+	err := p.rec.Append(e)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.recErr = errors.Join(p.recErr, err)
+}
+
+func (p *play) phase(name string, d time.Duration) {
+	p.tell(record.Event{Kind: record.KindPhase, Name: name, Seconds: record.Seconds(d)})
+}
+
+// run plays the scenario and returns its end.
+func (p *play) run(ctx context.Context) record.Event {
+	p.tell(record.Event{Kind: record.KindScenarioStart, File: p.job.File})
+	script, err := scenario.Load(p.job.File)
+	if err != nil {
+		return broken(record.Invalid, record.Failed, err)
+	}
+	begin := time.Now()
+	network, err := lan.New(ctx, lan.Config{Note: func(line string) {
+		p.tell(record.Event{Kind: record.KindWarning, Text: line})
+	}})
+	if err != nil {
+		return brokenHost(err)
+	}
+	p.phase("network", time.Since(begin))
+	world, err := node.NewWorld(node.Config{
+		Hardware: p.job.Hardware, LAN: network, Script: script, Work: p.rec.Work(), Record: p.rec, Slowdown: p.job.Slowdown,
+	})
+	if err != nil {
+		return brokenHost(errors.Join(err, network.Close()))
+	}
+	engine, err := scenario.New(scenario.Config{
+		World: world, Work: p.rec.Work(), Emit: p.tell, Slowdown: p.job.Slowdown,
+		Host: scenario.Host{Accel: p.job.Hardware.Accel, Root: p.job.Root, Arch: host.Arch},
+	})
+	if err != nil {
+		return brokenHost(errors.Join(err, network.Close()))
+	}
+	world.OnFailure(engine.Fail)
+
+	begin = time.Now()
+	outcome := engine.Run(ctx, script)
+	p.phase("script", time.Since(begin)-world.UpTime())
+
+	begin = time.Now()
+	world.Close()
+	if err := errors.Join(engine.Close(), network.Close()); err != nil {
+		p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("teardown: %v", err)})
+	}
+	p.phase("teardown", time.Since(begin))
+	end := record.Event{Result: outcome.Result, Text: outcome.Why, Failure: outcome.Failure}
+	if outcome.Result.Green() {
+		// What the fixtures and pulled files are worth is over with a pass.
+		if err := os.RemoveAll(p.rec.Work()); err != nil {
+			p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("remove the work folder: %v", err)})
+		}
+	}
+	return end
+}
+
+// broken is the end of a scenario that could not be played.
+func broken(reason record.Reason, result record.Result, err error) record.Event {
+	if errors.Is(err, worker.ErrInterrupted) {
+		reason, result = record.Stopped, record.Interrupted
+	}
+	return record.Event{Result: result, Failure: &record.Failure{Reason: reason, Message: err.Error()}}
+}
+
+// brokenHost tells what the host lacks from what the rig did wrong.
+func brokenHost(err error) record.Event {
+	var lacking *lan.HostError
+	if errors.As(err, &lacking) {
+		return broken(record.HostUnsupported, record.Broken, err)
+	}
+	return broken(record.Internal, record.Broken, err)
+}
