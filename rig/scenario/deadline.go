@@ -1,0 +1,76 @@
+package scenario
+
+import (
+	"fmt"
+	"math"
+	"time"
+
+	"dsoftbus-rig/rig/record"
+)
+
+// Deadlines are the defaults of a run, before they are scaled. A zero means the
+// value that is named.
+type Deadlines struct {
+	Wait time.Duration // for a line, a file, a service: 30s
+	Exec time.Duration // for a program: 60s
+	Boot time.Duration // for machines to be ready: 60s
+}
+
+func (d Deadlines) of(class deadlineClass) time.Duration {
+	or := func(given, standard time.Duration) time.Duration {
+		if given > 0 {
+			return given
+		}
+		return standard
+	}
+	switch class {
+	case waitDeadline:
+		return or(d.Wait, 30*time.Second)
+	case execDeadline:
+		return or(d.Exec, time.Minute)
+	case bootDeadline:
+		return or(d.Boot, time.Minute)
+	}
+	return 0
+}
+
+// A limit is a duration as it is written in a scenario, and how much slower this
+// host's machines are than those it was written for.
+type limit struct {
+	written  time.Duration
+	slowdown float64
+}
+
+// scaled returns how long the limit is here.
+func (l limit) scaled() time.Duration {
+	d := float64(l.written) * l.slowdown
+	if d >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return time.Duration(d)
+}
+
+func (l limit) String() string {
+	if l.slowdown == 1 {
+		return l.written.String()
+	}
+	return fmt.Sprintf("%s (%s × slowdown %.3g)", l.scaled().Round(time.Millisecond), l.written, l.slowdown)
+}
+
+// A deadlineError is the cause of a context that ran into a step's deadline.
+type deadlineError struct {
+	limit limit
+}
+
+func (e *deadlineError) Error() string { return "not within " + e.limit.String() }
+
+// timeoutReason returns the class of a failure to be in time.
+func (class deadlineClass) timeoutReason() record.Reason {
+	switch class {
+	case execDeadline:
+		return record.ExecTimeout
+	case bootDeadline:
+		return record.BootTimeout
+	}
+	return record.StepFailed
+}

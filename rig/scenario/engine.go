@@ -1,0 +1,335 @@
+package scenario
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"sync"
+	"time"
+
+	"dsoftbus-rig/rig/record"
+)
+
+// A Config is what an Engine needs.
+type Config struct {
+	World World
+
+	// Work is the scenario's own folder, $WORK. It exists; Run puts the fixtures there.
+	Work string
+
+	// Emit takes the events of the run: section, step-start, output, step-end, marker,
+	// budget and warning. It is called from one goroutine at a time. It may be nil.
+	Emit func(record.Event)
+
+	// Slowdown is how much slower this host's machines are than those scenarios are
+	// written for. Every deadline and every budget is multiplied by it, the ones that
+	// a scenario names too. Below 1, and without a value, it is 1.
+	Slowdown float64
+
+	Deadlines Deadlines
+	Host      Host
+
+	// Break is called by `break`, with the engine to give lines to. Without it `break`
+	// does nothing.
+	Break func(ctx context.Context, e *Engine) error
+}
+
+// An Engine runs one scenario, or lines one at a time, and keeps what they set
+// between them. Run, Do and Complete belong to one goroutine; Fail may be called
+// from any.
+type Engine struct {
+	cfg      Config
+	commands *Registry
+	work     *os.Root
+	scope    *scope
+	steps    int // number of the last step
+	lines    int // number of the last line given to Do
+	running  bool
+	last     output // what the last command left in stdout and stderr
+	jobs     []*backgroundJob
+	vars     map[string]string // set by the scenario
+	budgets  map[string]budget
+
+	markers sync.Mutex
+	cursors map[string]int // per node, the Seq its next marker looks at first
+
+	events sync.Mutex // held while Emit runs
+
+	mu      sync.Mutex
+	allowed []*regexp.Regexp
+	fatal   *NodeError
+	cancel  context.CancelCauseFunc // ends what is running; nil when nothing is
+}
+
+// A budget is one that has begun.
+type budget struct {
+	start time.Time
+	limit limit
+}
+
+// New returns an engine. Close it when it is no longer needed.
+func New(cfg Config) (*Engine, error) {
+	folder, err := filepath.Abs(cfg.Work)
+	if err != nil {
+		return nil, fmt.Errorf("open the scenario's folder: %w", err)
+	}
+	work, err := os.OpenRoot(folder)
+	if err != nil {
+		return nil, fmt.Errorf("open the scenario's folder: %w", err)
+	}
+	cfg.Work = folder
+	if !(cfg.Slowdown >= 1) || math.IsInf(cfg.Slowdown, 0) {
+		cfg.Slowdown = 1
+	}
+	e := &Engine{
+		cfg:      cfg,
+		commands: Commands(),
+		work:     work,
+		scope:    newScope(filepath.ToSlash(folder)),
+		vars:     map[string]string{},
+		budgets:  map[string]budget{},
+		cursors:  map[string]int{},
+	}
+	e.scope.exists = func(rel string) bool {
+		info, err := work.Stat(rel)
+		return err == nil && !info.IsDir()
+	}
+	return e, nil
+}
+
+// Close ends the background jobs and gives the engine's folder back.
+func (e *Engine) Close() error {
+	e.endJobs()
+	return e.work.Close()
+}
+
+// An Outcome is how a scenario ended.
+type Outcome struct {
+	Result  record.Result
+	Why     string          // the word of `skip` or `stop`, if it gave one
+	Failure *record.Failure // nil when the scenario passed or was skipped
+}
+
+// Run checks a script, places its fixtures and runs its statements. It ends at the
+// first that fails; at `skip` or `stop`; and at once when ctx ends or Fail is
+// called. When the cause of ctx is a *NodeError, that is the failure; with any
+// other cause the scenario is interrupted.
+//
+// Background jobs that nobody waited for are cancelled at the end. As with
+// rsc.io/script, such a job fails a scenario that would have passed, unless it
+// ended as it should, or '?' lets it fail.
+func (e *Engine) Run(ctx context.Context, s *Script) Outcome {
+	if out, ok := e.place(s); !ok {
+		return out
+	}
+	ctx, release := e.watch(ctx)
+	defer release()
+	e.running = true
+	defer func() { e.running = false }()
+
+	var st *Statement
+	for _, sec := range s.Sections {
+		if sec.Title != "" {
+			e.emit(record.Event{Kind: record.KindSection, Line: sec.Line, Text: sec.Title})
+		}
+		for _, st = range sec.Statements {
+			err := e.step(ctx, st)
+			if err == nil {
+				err = context.Cause(ctx) // it came during a step that held
+			}
+			if err != nil {
+				return e.end(ctx, st, err)
+			}
+		}
+	}
+	return e.end(ctx, st, nil)
+}
+
+// end makes the outcome of a script whose last statement was st.
+func (e *Engine) end(ctx context.Context, st *Statement, err error) Outcome {
+	var end *End
+	ended := errors.As(err, &end)
+	if ended {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		settle(ctx, err)
+		f := e.failure(ctx, st, e.steps, err)
+		e.endJobs()
+		return Outcome{Result: f.Reason.Info().Result, Failure: f}
+	}
+	out := Outcome{Result: record.Passed}
+	if ended {
+		out.Why = end.Why
+		if end.Skip {
+			out.Result = record.Skipped
+		}
+	}
+	if err := e.endJobs(); err != nil && out.Result == record.Passed {
+		f := e.failure(ctx, st, e.steps, err)
+		return Outcome{Result: f.Reason.Info().Result, Failure: f}
+	}
+	return out
+}
+
+// place checks the script and writes its fixtures; ok is false when the scenario
+// ends with that.
+func (e *Engine) place(s *Script) (out Outcome, ok bool) {
+	fail := func(f record.Failure) (Outcome, bool) {
+		f.File = s.File
+		return Outcome{Result: f.Reason.Info().Result, Failure: &f}, false
+	}
+	var problems Problems
+	if err := Check(s); errors.As(err, &problems) {
+		first, rest := problems[0], problems[1:]
+		f := record.Failure{Reason: record.Invalid, Line: first.Line, Message: first.Reason, Next: first.Next}
+		if len(rest) > 0 {
+			f.Message += "\n" + rest.Error()
+		}
+		return fail(f)
+	} else if err != nil {
+		return fail(record.Failure{Reason: record.Invalid, Message: err.Error()})
+	}
+	if err := s.extract(e.work); err != nil {
+		return fail(record.Failure{Reason: record.Internal, Message: err.Error()})
+	}
+	for _, fx := range s.Fixtures {
+		e.scope.files[fx.Name] = true
+	}
+	return Outcome{}, true
+}
+
+// Do runs one line, with all that was set by those before it, and returns when it
+// is done. Its error is Problems when the line makes no sense (nothing was run),
+// an *End for `skip` and `stop`, and else a *record.Failure.
+func (e *Engine) Do(ctx context.Context, line string) error {
+	e.lines++
+	const name = "prompt"
+	var problems Problems
+	report := func(p Problem) { problems = append(problems, p) }
+	st, f := parseStatement(name, e.lines, line)
+	if f != nil {
+		report(Problem{File: name, Line: e.lines, Reason: f.reason, Next: f.next})
+		return problems.err()
+	}
+	if st == nil {
+		return nil
+	}
+	k := &checker{commands: e.commands, scope: e.scope.clone(), report: report}
+	k.statement(st)
+	if len(problems) > 0 {
+		return problems.err()
+	}
+	if !e.running {
+		// What befell a node while no line ran must not end the line that is typed next:
+		// that may well be the one that repairs it.
+		if fatal := e.takeFatal(); fatal != nil {
+			e.emit(record.Event{Kind: record.KindWarning, Node: fatal.Node, Text: fatal.Error()})
+		}
+		var release func()
+		ctx, release = e.watch(ctx)
+		defer release()
+	}
+	err := e.step(ctx, st)
+	var end *End
+	if err == nil || errors.As(err, &end) {
+		return err
+	}
+	settle(ctx, err)
+	failure := e.failure(ctx, st, e.steps, err)
+	if !e.running && ctx.Err() != nil {
+		e.takeFatal() // it is this failure
+	}
+	return failure
+}
+
+// Complete returns what the word at byte pos of a line can become, and the byte
+// where that word starts.
+func (e *Engine) Complete(line string, pos int) (start int, words []string) {
+	return e.commands.complete(e.scope, line, pos)
+}
+
+// Fail says that something happened to a node that ends the scenario: the step that
+// runs ends at once, and Run returns with it. A line that an `allow` expects is
+// only noted. Call it when the lines that explain it are in the node's log, since
+// the failure takes the log's end along. The first call counts.
+func (e *Engine) Fail(ne *NodeError) {
+	e.mu.Lock()
+	expected := ne.Text != "" && slices.ContainsFunc(e.allowed, func(re *regexp.Regexp) bool { return re.MatchString(ne.Text) })
+	if !expected && e.fatal == nil {
+		e.fatal = ne
+		if e.cancel != nil {
+			e.cancel(ne)
+		}
+	}
+	e.mu.Unlock()
+	if expected {
+		e.emit(record.Event{Kind: record.KindWarning, Node: ne.Node, Text: "allowed: " + ne.Text})
+	}
+}
+
+// watch returns a context that ends with Fail, and what to call when it is no
+// longer needed.
+func (e *Engine) watch(ctx context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.cancel = cancel
+	if e.fatal != nil {
+		cancel(e.fatal)
+	}
+	return ctx, func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.cancel = nil
+		cancel(nil)
+	}
+}
+
+// takeFatal returns what Fail was given since the last line, and forgets it.
+func (e *Engine) takeFatal() *NodeError {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fatal := e.fatal
+	e.fatal = nil
+	return fatal
+}
+
+func (e *Engine) emit(ev record.Event) {
+	if e.cfg.Emit == nil {
+		return
+	}
+	e.events.Lock()
+	defer e.events.Unlock()
+	e.cfg.Emit(ev)
+}
+
+// variable returns the value of a variable.
+func (e *Engine) variable(name string) (string, bool) {
+	if v, ok := e.scope.known[name]; ok {
+		return v, true
+	}
+	v, ok := e.vars[name]
+	return v, ok
+}
+
+// variables returns the names of all variables, sorted.
+func (e *Engine) variables() []string {
+	names := slices.AppendSeq(slices.Collect(maps.Keys(e.vars)), maps.Keys(e.scope.known))
+	slices.Sort(names)
+	return names
+}
+
+// nodeNames returns the nodes an argument means.
+func (e *Engine) nodeNames(arg string) []string {
+	if arg == "*" {
+		return e.scope.nodes
+	}
+	return []string{arg}
+}

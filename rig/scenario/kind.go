@@ -1,0 +1,293 @@
+package scenario
+
+import (
+	"encoding/hex"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// A kind is what an argument or the value of a flag has to be.
+type kind struct {
+	check func(sc *scope, s string) *fault // nil: anything
+	words func(sc *scope) []string         // what completion offers; nil: nothing
+
+	literal bool // has to be written out, since the checker must know it
+}
+
+var (
+	anyText = &kind{}
+
+	// A node that is up; nodeList takes '*' for all as well.
+	oneNode  = &kind{check: checkOneNode, words: func(sc *scope) []string { return sc.nodes }}
+	nodeList = &kind{check: checkNodeList, words: func(sc *scope) []string { return append([]string{"*"}, sc.nodes...) }}
+
+	// A node that `up` may bring up, and one that is being declared.
+	anyNode = &kind{check: checkAnyNode, words: nodeList.words}
+	newNode = &kind{check: checkNewNode, literal: true}
+
+	program   = &kind{check: checkProgram, words: func(*scope) []string { return programs }}
+	service   = &kind{check: checkProgram, words: func(*scope) []string { return services }}
+	guestPath = &kind{check: checkGuestPath}
+
+	// A file of $WORK that is there, one that may be 'stdout' or 'stderr', and one
+	// that is to be written.
+	file     = &kind{check: (*scope).file, words: fileNames}
+	readable = &kind{check: checkReadable, words: func(sc *scope) []string { return append(fileNames(sc), "stderr", "stdout") }}
+	newFile  = &kind{check: checkNewFile, words: fileNames}
+
+	// A regular expression; the checker compiles it itself, since a variable in it
+	// stands for its value's literal text.
+	pattern = &kind{check: checkPattern}
+
+	duration   = &kind{check: checkDuration}
+	count      = &kind{check: checkCount}
+	signal     = &kind{check: checkSignal, words: func(*scope) []string { return slices.Sorted(maps.Keys(signals)) }}
+	endpoint   = &kind{check: checkEndpoint, words: endpointNames}
+	source     = &kind{check: checkSource, words: func(sc *scope) []string { return sc.nodes }}
+	hexBytes   = &kind{check: checkHex}
+	payload    = &kind{words: fileNames}
+	variable   = &kind{check: checkVariable, literal: true}
+	assignment = &kind{words: (*scope).variables}
+	budgetName = &kind{check: checkBudgetName, literal: true}
+	openBudget = &kind{check: checkOpenBudget, words: func(sc *scope) []string { return slices.Sorted(maps.Keys(sc.budgets)) }, literal: true}
+	job        = &kind{check: checkJob, words: jobNames, literal: true}
+)
+
+// services are the programs that `up` starts.
+var services = []string{"dsoftbusd", "packagefsd"}
+
+// programs are what a node is known to have, for completion; a scenario may call
+// others.
+var programs = []string{
+	"cat", "chmod", "cp", "date", "dd", "df", "dmesg", "dsoftbusd", "free", "gosh", "hostname", "ip", "kill", "ln", "ls", "mkdir",
+	"mount", "mv", "packagefsd", "pkgfs", "ps", "rm", "selftest-client", "sleep", "umount",
+}
+
+// signals are the names `kill` takes, without their SIG.
+var signals = map[string]bool{
+	"ABRT": true, "ALRM": true, "CONT": true, "HUP": true, "INT": true, "KILL": true, "PIPE": true, "QUIT": true, "SEGV": true,
+	"STOP": true, "TERM": true, "USR1": true, "USR2": true,
+}
+
+// oneOf is a kind for one of a few fixed words.
+func oneOf(values ...string) *kind {
+	return &kind{
+		check: func(_ *scope, s string) *fault {
+			if slices.Contains(values, s) {
+				return nil
+			}
+			return faultf("it can be "+strings.Join(values, " or "), "bad value %q", s)
+		},
+		words: func(*scope) []string { return values },
+	}
+}
+
+func checkOneNode(sc *scope, s string) *fault {
+	if s == "*" {
+		return faultf("name one node", "'*' cannot stand here")
+	}
+	return sc.node(s)
+}
+
+func checkNodeList(sc *scope, s string) *fault {
+	if s != "*" {
+		return sc.node(s)
+	}
+	for _, name := range sc.nodes {
+		if f := sc.node(name); f != nil {
+			return f
+		}
+	}
+	return nil
+}
+
+func checkAnyNode(sc *scope, s string) *fault {
+	if s == "*" {
+		return nil
+	}
+	return sc.declared(s)
+}
+
+func checkNewNode(sc *scope, s string) *fault {
+	switch {
+	case !ValidNode(s):
+		return faultf("use a capital letter, then capital letters and digits, at most 8", "%q is no name for a node", s)
+	case slices.Contains(standardNodes, s):
+		return faultf("leave the line out", "node %s is always there", s)
+	case slices.Contains(sc.nodes, s):
+		return faultf("leave one of the lines out", "node %s is declared twice", s)
+	case len(sc.nodes) == maxNodes:
+		return faultf("use fewer", "more than %d nodes", maxNodes)
+	case sc.upLine > 0:
+		return faultf("move the line in front of the first `up`", "node %s is declared after `up` (line %d)", s, sc.upLine)
+	}
+	return nil
+}
+
+func checkProgram(_ *scope, s string) *fault {
+	if s == "" {
+		return faultf("name a program", "empty program name")
+	}
+	if strings.HasPrefix(s, "-") {
+		return faultf("put flags of the command in front of its node", "%q is no program", s)
+	}
+	return nil
+}
+
+func checkGuestPath(_ *scope, s string) *fault {
+	if !strings.HasPrefix(s, "/") {
+		return faultf("begin it with a slash", "path on a node %q is not absolute", s)
+	}
+	return nil
+}
+
+func checkReadable(sc *scope, s string) *fault {
+	if s == "stdout" || s == "stderr" {
+		return sc.needOutput(s)
+	}
+	return sc.file(s)
+}
+
+// needOutput checks that a command has left output.
+func (sc *scope) needOutput(stream string) *fault {
+	if sc.output {
+		return nil
+	}
+	return faultf("put the `exec` whose output is meant in front", "%s is not there yet: no command before leaves output", stream)
+}
+
+func checkNewFile(sc *scope, s string) *fault {
+	if s == "stdout" || s == "stderr" {
+		return faultf("name a file", "%s cannot be written to", s)
+	}
+	rel, f := sc.relative(s)
+	if f == nil && rel == "." {
+		return faultf("name a file in it", "%q is a folder", s)
+	}
+	return f
+}
+
+func checkPattern(_ *scope, s string) *fault {
+	if _, err := regexp.Compile(s); err != nil {
+		return faultf("quote it in '...' and see the syntax of Go's package regexp", "bad regexp: %s",
+			strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+	}
+	return nil
+}
+
+func checkDuration(_ *scope, s string) *fault {
+	d, err := time.ParseDuration(s)
+	if err != nil {
+		return faultf("write a number with a unit, as in 500ms, 5s or 2m", "bad duration %q", s)
+	}
+	if d <= 0 {
+		return faultf("write more than zero", "bad duration %q", s)
+	}
+	return nil
+}
+
+func checkCount(_ *scope, s string) *fault {
+	if n, err := strconv.Atoi(s); err != nil || n < 1 {
+		return faultf("write a whole number from 1", "bad count %q", s)
+	}
+	return nil
+}
+
+func checkSignal(_ *scope, s string) *fault {
+	if name := strings.TrimPrefix(s, "SIG"); !signals[name] {
+		next := didYouMean(name, slices.Collect(maps.Keys(signals)))
+		if next == "" {
+			next = "use a name such as TERM or KILL"
+		}
+		return faultf(next, "unknown signal %q", s)
+	}
+	return nil
+}
+
+func checkEndpoint(sc *scope, s string) *fault {
+	_, f := sc.endpoint(s)
+	return f
+}
+
+func checkSource(sc *scope, s string) *fault {
+	_, f := sc.source(s)
+	return f
+}
+
+// decodeHex reads hexadecimal digits. Space between bytes is for the reader.
+func decodeHex(s string) ([]byte, error) {
+	return hex.DecodeString(strings.ReplaceAll(s, " ", ""))
+}
+
+func checkHex(_ *scope, s string) *fault {
+	if _, err := decodeHex(s); err != nil {
+		return faultf("write two hexadecimal digits for each byte", "bad hex: %s", strings.TrimPrefix(err.Error(), "encoding/hex: "))
+	}
+	return nil
+}
+
+func checkVariable(sc *scope, s string) *fault {
+	if m := variableName.FindString(s); m == "" || m != s {
+		return faultf("use letters, digits and '_'", "%q is no name for a variable", s)
+	}
+	if _, ok := sc.known[s]; ok {
+		return faultf("use another name", "variable %s is given by the rig", s)
+	}
+	return nil
+}
+
+func checkBudgetName(sc *scope, s string) *fault {
+	if line, ok := sc.budgets[s]; ok {
+		return faultf("end it first with `budget -end "+s+"`", "budget %q has already begun in line %d", s, line)
+	}
+	return nil
+}
+
+func checkOpenBudget(sc *scope, s string) *fault {
+	if _, ok := sc.budgets[s]; ok {
+		return nil
+	}
+	next := didYouMean(s, slices.Collect(maps.Keys(sc.budgets)))
+	if next == "" {
+		next = "begin it with `budget " + s + " DURATION`"
+	}
+	return faultf(next, "budget %q ends but has not begun", s)
+}
+
+func checkJob(sc *scope, s string) *fault {
+	names := jobNames(sc)
+	if slices.Contains(names, s) {
+		return nil
+	}
+	next := didYouMean(s, names)
+	if next == "" {
+		next = "start one with '&" + s + "&' at the end of its line"
+	}
+	return faultf(next, "no background job %q is running here", s)
+}
+
+func fileNames(sc *scope) []string {
+	return slices.Sorted(maps.Keys(sc.files))
+}
+
+func endpointNames(sc *scope) []string {
+	var out []string
+	for _, name := range sc.nodes {
+		out = append(out, name+":")
+	}
+	return out
+}
+
+func jobNames(sc *scope) []string {
+	var out []string
+	for _, j := range sc.jobs {
+		if j.name != "" {
+			out = append(out, j.name)
+		}
+	}
+	return out
+}

@@ -1,0 +1,152 @@
+package scenario
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/record"
+)
+
+func TestMarkerLadder(t *testing.T) {
+	for _, tt := range []struct {
+		name, script string
+		line         int // of the failure; 0: passes
+		next         string
+	}{
+		{"in order", "marker A one\nmarker A two\nmarker A three", 0, ""},
+		{"leaving lines out", "marker A three", 0, ""},
+		{"out of order", "marker A two\nmarker A 'one 1'", 3, "Such a line came before the cursor ([test] one 1)"},
+		{"a line counts once", "marker A one\nmarker A one\nmarker A one", 4, "came before the cursor"},
+		{"from the start", "marker A three\nmarker -from start A one", 0, ""},
+		{"from the start keeps the cursor", "marker A two\nmarker -from start A one\nmarker A three\nmarker A two", 5, "came before the cursor"},
+		{"from the start never moves it back", "marker A three\nmarker -from start A 'one 1'\nmarker A two", 4, "came before the cursor"},
+		{"from the start moves it forwards", "marker -from start A two\nmarker A 'one 1'", 3, "came before the cursor"},
+		{"each node has its own", "marker A three\nmarker B one", 0, ""},
+		{"all nodes", "marker * 'one 1'\nmarker A two\nmarker B two", 0, ""},
+		{"not on all nodes", "marker * three", 2, ""},
+		{"count", "marker -count 2 A one\nmarker A three", 0, ""},
+		{"count moves behind the last", "marker -count 2 A one\nmarker A two", 3, "came before the cursor"},
+		{"count is not reached", "marker -count 3 A one", 2, ""},
+		{"text that is no regexp", "marker A 'load (half)'", 2, `write 'load \(half\)'`},
+		{"a variable is literal", "env P='load (half)'\nmarker A $P", 0, ""},
+		{"may be missing", "? marker A never", 0, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, nil)
+				for _, text := range []string{"one 1", "two", "one 2", "three", "load (half)"} {
+					b.world.print("A", text)
+				}
+				b.world.print("B", "one 1")
+				b.world.print("B", "two")
+				script := "up\n" + tt.script + "\n"
+				if tt.line == 0 {
+					b.passes(script)
+					return
+				}
+				f := b.fails(script, record.MarkerTimeout, tt.line, "not within 30s")
+				if !strings.Contains(f.Next, tt.next) {
+					t.Errorf("next step %q, want %q", f.Next, tt.next)
+				}
+				if f.Awaited == "" || (f.Node != "A" && f.Node != "B") {
+					t.Errorf("awaited %q of node %q", f.Awaited, f.Node)
+				}
+			})
+		})
+	}
+}
+
+func TestMarkerWaitsByEvent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		go func() {
+			time.Sleep(3 * time.Second)
+			b.world.print("A", "noise")
+			b.world.nodes["A"].log.Append(console.Line{Unit: "dsoftbusd", Text: "dsoftbusd: ready", Guest: 1500 * time.Millisecond})
+		}()
+		start := time.Now()
+		b.passes("up\nmarker A 'ready$'\n")
+		if took := time.Since(start); took != 3*time.Second {
+			t.Errorf("took %s", took)
+		}
+		got := b.seen(record.KindMarker)
+		if len(got) != 1 || got[0].Text != "dsoftbusd: ready" || got[0].Unit != "dsoftbusd" || got[0].Node != "A" || got[0].Guest != 1.5 || got[0].Step != 2 {
+			t.Errorf("events %+v", got)
+		}
+	})
+}
+
+func TestMarkerMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		f := b.fails("up\nmarker -within 2s A never\n", record.MarkerTimeout, 2,
+			`a line of node A that matches "never": not within 2s; no line came behind the cursor`)
+		if f.Awaited != `a line of node A that matches "never"` || f.Node != "A" || f.Step != 2 || f.Text != "marker -within 2s A never" {
+			t.Errorf("failure %+v", f)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.world.print("A", "one")
+		b.world.print("A", "two")
+		b.world.print("B", "other")
+		f := b.fails("up\nmarker -count 2 A one\n", record.MarkerTimeout, 2, "only 1 came; of 2 lines behind the cursor the last is: [test] two")
+		if strings.Join(f.Tail["A"], "|") != "[test] one|[test] two" || strings.Join(f.Tail["B"], "|") != "[test] other" {
+			t.Errorf("tails %q", f.Tail)
+		}
+	})
+}
+
+func TestNoMarker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, func(c *Config) { c.Slowdown = 2 })
+		b.world.print("A", "seen")
+		start := time.Now()
+		b.passes("up\nmarker A seen\n! marker -within 3s A seen\n")
+		if took := time.Since(start); took != 6*time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		go func() {
+			time.Sleep(time.Second)
+			b.world.print("A", "bad thing")
+		}()
+		start := time.Now()
+		f := b.fails("up\n! marker -within 3s A 'bad'\n", record.MarkerUnexpected, 2, "node A printed a line that must not come: [test] bad thing")
+		if took := time.Since(start); took != time.Second || f.Node != "A" {
+			t.Errorf("took %s, node %s", took, f.Node)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.world.print("A", "seen")
+		b.fails("up\nmarker A seen\n! marker -from start A seen\n", record.MarkerUnexpected, 3, "must not come")
+	})
+}
+
+func TestMarkerOnADeadNode(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		go func() {
+			time.Sleep(time.Second)
+			b.world.nodes["A"].log.End(&NodeError{Node: "A", Reason: record.KernelPanic, Err: errors.New("the kernel panicked")})
+		}()
+		start := time.Now()
+		b.fails("up\nmarker A never\n", record.KernelPanic, 2, "can no longer come: node A: the kernel panicked")
+		if took := time.Since(start); took != time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.world.print("A", "last words")
+		b.world.nodes["A"].log.End(errors.New("gone"))
+		b.fails("up\nmarker A 'last words'\n! marker A never\n", record.NodeExited, 3, "gone")
+	})
+}
