@@ -1,0 +1,39 @@
+// Command pkgfs looks at a peer's package files through this machine's
+// dsoftbusd.
+//
+//	pkgfs -peer ID stat PATH                           its size and kind
+//	pkgfs -peer ID cat PATH                            its content
+//	pkgfs -peer ID get PATH FILE                       a copy; FILE is replaced only by a whole one
+//	pkgfs -peer ID sum PATH                            its SHA-256, as sha256sum prints it
+//	pkgfs -peer ID bench PATH [-chunk N] [-window N]   reads it once and tells how fast
+//	pkgfs -peer ID pk LINE…                            single operations on one session
+//	pkgfs peers                                        the devices dsoftbusd knows
+//
+// A LINE of pk is one argument: "stat PATH", "open PATH", "read HANDLE OFFSET
+// LENGTH", "close HANDLE" or "raw HEX". Numbers are decimal, or hexadecimal
+// after 0x; a PATH is all that follows the one space, whatever it holds; the
+// HANDLE "last" is that of the latest successful open of this invocation (a raw
+// one counts). All lines are checked before the first is sent.
+//
+// Flags of every command stand before its name: -socket, -wait for how long to
+// wait for a session with the peer, and -timeout for how long to wait for any
+// answer.
+//
+// Exit status: 0 when it succeeded (for pk: when every line got an answer,
+// whatever its status), 1 when it failed, with the reason on standard error, 2
+// for wrong usage.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(status)
+}

@@ -1,0 +1,300 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"dsoftbus-rig/nodes/localapi"
+	"dsoftbus-rig/nodes/remotefs"
+)
+
+// A request is a checked command line.
+type request struct {
+	socket string
+	peer   string
+	opts   remotefs.Options
+	stdout io.Writer
+
+	args  []string // of the command, as many as it takes
+	lines []line   // pk's
+}
+
+// A command is one of the things pkgfs does.
+type command struct {
+	name     string
+	usage    string // its arguments
+	peerless bool   // it needs no -peer
+	args     int    // how many it takes; -1: at least one
+	run      func(ctx context.Context, r *request) error
+}
+
+var commands = []command{
+	{name: "stat", usage: "PATH", args: 1, run: withPeer(statFile)},
+	{name: "cat", usage: "PATH", args: 1, run: withPeer(cat)},
+	{name: "get", usage: "PATH FILE", args: 2, run: withPeer(get)},
+	{name: "sum", usage: "PATH", args: 1, run: withPeer(sum)},
+	{name: "bench", usage: "PATH [-chunk N] [-window N]", args: 1, run: withPeer(bench)},
+	{name: "pk", usage: "LINE...", args: -1, run: withPeer(runLines)},
+	{name: "peers", peerless: true, run: listPeers},
+}
+
+// usageError is wrong usage: exit status 2.
+type usageError struct{ error }
+
+// run is the whole program but for signals.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	err := func() error {
+		cmd, r, err := parse(args, stderr)
+		if err != nil {
+			return err
+		}
+		r.stdout = stdout
+		return cmd.run(ctx, r)
+	}()
+	if err == nil || errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	fmt.Fprintln(stderr, "pkgfs:", err)
+	if _, wrong := errors.AsType[usageError](err); wrong {
+		return 2
+	}
+	return 1
+}
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// parse checks a command line whole, so that a wrong one does nothing.
+func parse(args []string, stderr io.Writer) (*command, *request, error) {
+	r := &request{}
+	flags := newFlags("pkgfs", stderr)
+	flags.StringVar(&r.peer, "peer", "", "device `id` of the peer")
+	flags.StringVar(&r.socket, "socket", localapi.DefaultSocket, "unix socket of dsoftbusd")
+	flags.DurationVar(&r.opts.Wait, "wait", 5*time.Second, "how long to wait for a session with the peer")
+	flags.DurationVar(&r.opts.Timeout, "timeout", 10*time.Second, "how long to wait for any answer before the session is given up")
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage:")
+		for _, c := range commands {
+			fmt.Fprintln(stderr, " ", c.line())
+		}
+		flags.PrintDefaults()
+	}
+	if err := parseFlags(flags, args); err != nil {
+		return nil, nil, err
+	}
+	cmd, err := findCommand(flags.Arg(0))
+	if err != nil {
+		return nil, nil, err
+	}
+	if r.opts.Wait <= 0 {
+		r.opts.Wait = -1 // zero would be the library's default
+	}
+	if !cmd.peerless && r.peer == "" {
+		return nil, nil, usagef("%s needs -peer, before the command: %s", cmd.name, cmd.line())
+	}
+	r.args = flags.Args()[1:]
+	if cmd.name == "bench" {
+		if err := r.parseBench(stderr); err != nil {
+			return nil, nil, err
+		}
+	}
+	if len(r.args) != cmd.args && (cmd.args >= 0 || len(r.args) == 0) {
+		return nil, nil, usagef("%s got %d arguments: %s", cmd.name, len(r.args), cmd.line())
+	}
+	if cmd.name == "pk" {
+		r.lines, err = parseLines(r.args)
+	}
+	return cmd, r, err
+}
+
+func newFlags(name string, stderr io.Writer) *flag.FlagSet {
+	flags := flag.NewFlagSet(name, flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	return flags
+}
+
+// parseFlags makes a wrong flag wrong usage, and silences the package's own
+// report of it, which run would repeat.
+func parseFlags(flags *flag.FlagSet, args []string) error {
+	stderr := flags.Output()
+	usage := flags.Usage
+	flags.SetOutput(io.Discard)
+	flags.Usage = func() {}
+	err := flags.Parse(args)
+	flags.SetOutput(stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		usage()
+		return err
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+func findCommand(name string) (*command, error) {
+	var names []string
+	for i := range commands {
+		if commands[i].name == name {
+			return &commands[i], nil
+		}
+		names = append(names, commands[i].name)
+	}
+	if name == "" {
+		return nil, usagef("no command; there are %s", strings.Join(names, ", "))
+	}
+	return nil, usagef("unknown command %q; there are %s", name, strings.Join(names, ", "))
+}
+
+// line is how the command is called.
+func (c *command) line() string {
+	if c.peerless {
+		return strings.TrimSpace("pkgfs " + c.name + " " + c.usage)
+	}
+	return "pkgfs -peer ID " + c.name + " " + c.usage
+}
+
+// parseBench takes bench's own flags from before and behind its path.
+func (r *request) parseBench(stderr io.Writer) error {
+	flags := newFlags("bench", stderr)
+	flags.Usage = flags.PrintDefaults
+	flags.IntVar(&r.opts.Chunk, "chunk", 0, "bytes of one read (default 32768)")
+	flags.IntVar(&r.opts.Window, "window", 0, "requests on the way at a time (default 32)")
+	var rest []string
+	for args := r.args; ; args = flags.Args()[1:] {
+		if err := parseFlags(flags, args); err != nil {
+			return err
+		}
+		if flags.NArg() == 0 {
+			r.args = rest
+			return nil
+		}
+		rest = append(rest, flags.Arg(0))
+	}
+}
+
+// withPeer makes a command of a function that needs the peer.
+func withPeer(f func(ctx context.Context, c *remotefs.Client, r *request) error) func(context.Context, *request) error {
+	return func(ctx context.Context, r *request) error {
+		c, err := remotefs.Dial(ctx, r.socket, r.peer, r.opts)
+		if err != nil {
+			return err
+		}
+		defer c.Close()
+		// The reading of files takes no context; closing the client ends it.
+		defer context.AfterFunc(ctx, func() { c.Close() })()
+		if err := f(ctx, c, r); err != nil {
+			if ctx.Err() != nil {
+				return fmt.Errorf("interrupted: %w", context.Cause(ctx))
+			}
+			return err
+		}
+		return nil
+	}
+}
+
+func statFile(ctx context.Context, c *remotefs.Client, r *request) error {
+	info, err := c.Stat(ctx, r.args[0])
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(r.stdout, "size=%d kind=%d\n", info.Size(), info.Kind())
+	return err
+}
+
+func cat(ctx context.Context, c *remotefs.Client, r *request) error {
+	return copyFile(ctx, c, r.args[0], r.stdout)
+}
+
+func sum(ctx context.Context, c *remotefs.Client, r *request) error {
+	digest := sha256.New()
+	if err := copyFile(ctx, c, r.args[0], digest); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(r.stdout, "%x  %s\n", digest.Sum(nil), plain(r.args[0]))
+	return err
+}
+
+// copyFile writes a whole file to w.
+func copyFile(ctx context.Context, c *remotefs.Client, path string, w io.Writer) error {
+	f, err := c.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	if _, err := f.WriteTo(w); err != nil {
+		return err
+	}
+	return f.Close()
+}
+
+// bench times a whole transfer from the open on; the digest's share is in it.
+func bench(ctx context.Context, c *remotefs.Client, r *request) error {
+	digest := sha256.New()
+	start := time.Now()
+	f, err := c.Open(ctx, r.args[0])
+	if err != nil {
+		return err
+	}
+	size, err := f.WriteTo(digest)
+	if err != nil {
+		return err
+	}
+	seconds := time.Since(start).Seconds()
+	requests := c.Requests()
+	if err := f.Close(); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(r.stdout, "bytes=%d seconds=%.3f MB/s=%.2f requests=%d requests/s=%.0f sha256=%s\n",
+		size, seconds, float64(size)/1e6/seconds, requests, float64(requests)/seconds, hex.EncodeToString(digest.Sum(nil)))
+	return err
+}
+
+func listPeers(ctx context.Context, r *request) error {
+	// dsoftbusd answers from memory; this is for one that is stuck.
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	peers, err := localapi.Peers(ctx, r.socket)
+	if err != nil {
+		return err
+	}
+	for _, p := range peers {
+		age := "never"
+		if p.AgeMS >= 0 {
+			age = (time.Duration(p.AgeMS) * time.Millisecond).String()
+		}
+		if _, err := fmt.Fprintf(r.stdout, "%s paired=%t session=%t addresses=%s port=%d services=%s age=%s\n",
+			plain(p.ID), p.Paired, p.Session, list(p.Addresses), p.Port, list(p.Services), age); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func list(items []string) string {
+	if len(items) == 0 {
+		return "-"
+	}
+	shown := make([]string, len(items))
+	for i, item := range items {
+		shown[i] = plain(item)
+	}
+	return strings.Join(shown, ",")
+}
+
+// plain shows a string that somebody else chose so that it stays one word of
+// one line: anybody on the LAN can announce any id.
+func plain(s string) string {
+	odd := func(r rune) bool { return r == unicode.ReplacementChar || r == ' ' || r == ',' || !unicode.IsPrint(r) }
+	if s == "" || strings.ContainsFunc(s, odd) {
+		return strconv.Quote(s)
+	}
+	return s
+}
