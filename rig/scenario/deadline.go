@@ -11,9 +11,9 @@ import (
 // Deadlines are the defaults of a run, before they are scaled. A zero means the
 // value that is named.
 type Deadlines struct {
-	Wait time.Duration // for a line, a file, a service: 30s
-	Exec time.Duration // for a program: 60s
-	Boot time.Duration // for machines to be ready: 60s
+	Wait time.Duration // for a line, a file, a service: 10s
+	Exec time.Duration // for a program: 30s
+	Boot time.Duration // for machines to be ready: 30s
 }
 
 func (d Deadlines) of(class deadlineClass) time.Duration {
@@ -25,11 +25,11 @@ func (d Deadlines) of(class deadlineClass) time.Duration {
 	}
 	switch class {
 	case waitDeadline:
-		return or(d.Wait, 30*time.Second)
+		return or(d.Wait, 10*time.Second)
 	case execDeadline:
-		return or(d.Exec, time.Minute)
+		return or(d.Exec, 30*time.Second)
 	case bootDeadline:
-		return or(d.Boot, time.Minute)
+		return or(d.Boot, 30*time.Second)
 	}
 	return 0
 }
