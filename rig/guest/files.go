@@ -20,8 +20,8 @@ const sftpPacket = 32 << 10
 
 // fileClient returns the connection's SFTP client, made at its first use.
 func (c *Client) fileClient(ctx context.Context) (*sftp.Client, error) {
-	c.filesOnce.Lock()
-	defer c.filesOnce.Unlock()
+	c.filesMu.Lock()
+	defer c.filesMu.Unlock()
 	if c.files != nil {
 		return c.files, nil
 	}
@@ -49,26 +49,29 @@ func (c *Client) fileClient(ctx context.Context) (*sftp.Client, error) {
 	return files, nil
 }
 
-// transfer runs f, which copies over the SFTP client, and gives up waiting for
-// it when ctx ends: then the transfer's channel is closed, so f ends too.
+// transfer runs f, which copies over the SFTP client. When ctx ends, the
+// transfer's channel is closed, and f is not waited for long.
 func (c *Client) transfer(ctx context.Context, what string, f func(*sftp.Client) error) error {
-	files, err := c.fileClient(ctx)
-	if err != nil {
-		return err
-	}
-	stop := context.AfterFunc(ctx, func() {
-		c.filesOnce.Lock()
-		defer c.filesOnce.Unlock()
-		if c.files == files {
-			c.files = nil
+	_, err := await(ctx, func() (struct{}, error) {
+		files, err := c.fileClient(ctx)
+		if err != nil {
+			return struct{}{}, err
 		}
-		files.Close()
+		stop := context.AfterFunc(ctx, func() {
+			c.filesMu.Lock()
+			if c.files == files {
+				c.files = nil
+			}
+			c.filesMu.Unlock()
+			files.Close()
+		})
+		defer stop()
+		if err := f(files); err != nil {
+			return struct{}{}, c.broken(ctx, what, err)
+		}
+		return struct{}{}, nil
 	})
-	defer stop()
-	if err := f(files); err != nil {
-		return c.broken(ctx, what, err)
-	}
-	return nil
+	return err
 }
 
 // Push copies a file of the host into the machine, with its permission bits,

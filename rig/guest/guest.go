@@ -34,8 +34,8 @@ type Client struct {
 	done chan struct{} // closed when the connection has ended
 	err  error         // wraps ErrLost; valid after done
 
-	filesOnce sync.Mutex
-	files     *sftp.Client
+	filesMu sync.Mutex
+	files   *sftp.Client
 }
 
 // Connect speaks SSH on a connection to the control port. The machine may still
@@ -162,9 +162,20 @@ func (c *Client) cause(err error) error {
 // Call carries out one method of package agentapi. in is its request; its result
 // goes to out, unless out is nil.
 func (c *Client) Call(ctx context.Context, method string, in, out any) error {
+	result, err := await(ctx, func() (json.RawMessage, error) { return c.call(ctx, method, in) })
+	if err != nil || out == nil {
+		return err
+	}
+	if err := json.Unmarshal(result, out); err != nil {
+		return fmt.Errorf("agent's answer to %s: %w", method, err)
+	}
+	return nil
+}
+
+func (c *Client) call(ctx context.Context, method string, in any) (json.RawMessage, error) {
 	ch, requests, stop, err := c.open(ctx, agentapi.CallChannel, []byte(method))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer stop()
 	defer ch.Close()
@@ -175,18 +186,12 @@ func (c *Client) Call(ctx context.Context, method string, in, out any) error {
 	_ = ch.CloseWrite()
 	var reply agentapi.Reply
 	if err := json.NewDecoder(ch).Decode(&reply); err != nil {
-		return c.broken(ctx, method, err)
+		return nil, c.broken(ctx, method, err)
 	}
 	if reply.Error != "" {
-		return errors.New(reply.Error)
+		return nil, errors.New(reply.Error)
 	}
-	if out == nil {
-		return nil
-	}
-	if err := json.Unmarshal(reply.Result, out); err != nil {
-		return fmt.Errorf("agent's answer to %s: %w", method, err)
-	}
-	return nil
+	return reply.Result, nil
 }
 
 // broken says why a channel broke, best cause first.
@@ -215,6 +220,14 @@ type Result struct {
 // and stderr as it comes. A status other than 0 is not an error. When ctx ends,
 // the program is killed.
 func (c *Client) Exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (Result, error) {
+	var out, errs gate
+	defer out.shut()
+	defer errs.shut()
+	out.to, errs.to = stdout, stderr
+	return await(ctx, func() (Result, error) { return c.exec(ctx, argv, &out, &errs) })
+}
+
+func (c *Client) exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (Result, error) {
 	payload, err := json.Marshal(agentapi.Exec{Argv: argv})
 	if err != nil {
 		return Result{}, err
@@ -261,4 +274,59 @@ func (c *Client) Exec(ctx context.Context, argv []string, stdout, stderr io.Writ
 		return result, c.broken(ctx, "run "+argv[0], errors.New("the agent did not say how it ended"))
 	}
 	return result, nil
+}
+
+// abandonWait is how long after its context something may take to end. An agent
+// that lives answers within that; a machine that hangs never does.
+const abandonWait = 500 * time.Millisecond
+
+// await runs f and returns what it returns, or the cause of ctx soon after that
+// has ended. What f then still waits for ends with the connection.
+func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
+	type outcome struct {
+		value T
+		err   error
+	}
+	done := make(chan outcome, 1)
+	go func() {
+		value, err := f()
+		done <- outcome{value, err}
+	}()
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-ctx.Done():
+	}
+	hung := time.NewTimer(abandonWait)
+	defer hung.Stop()
+	select {
+	case o := <-done:
+		return o.value, o.err
+	case <-hung.C:
+		var none T
+		return none, context.Cause(ctx)
+	}
+}
+
+// A gate passes writes on until it is shut: what comes from a program that nobody
+// waits for any more goes nowhere.
+type gate struct {
+	mu   sync.Mutex
+	to   io.Writer
+	done bool
+}
+
+func (g *gate) Write(b []byte) (int, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.done {
+		return len(b), nil
+	}
+	return g.to.Write(b)
+}
+
+func (g *gate) shut() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.done = true
 }

@@ -24,9 +24,29 @@ import (
 type machine struct {
 	*Client
 	near, far net.Conn
+	paused    sync.Mutex // held while the machine hangs
 
 	mu      sync.Mutex
 	journal bytes.Buffer
+}
+
+// A pausable connection reads nothing while its machine hangs.
+type pausable struct {
+	net.Conn
+	paused *sync.Mutex
+}
+
+func (p *pausable) Read(b []byte) (int, error) {
+	n, err := p.Conn.Read(b)
+	p.paused.Lock()
+	defer p.paused.Unlock()
+	return n, err
+}
+
+// hang makes the machine hang: nothing it is sent from now on is looked at.
+func (m *machine) hang(t *testing.T) {
+	t.Helper()
+	m.paused.Lock()
 }
 
 func (m *machine) Write(b []byte) (int, error) {
@@ -79,7 +99,7 @@ func newMachine(t *testing.T) *machine {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = s.Serve(context.Background(), m.far)
+		_ = s.Serve(context.Background(), &pausable{Conn: m.far, paused: &m.paused})
 	}()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
@@ -89,6 +109,8 @@ func newMachine(t *testing.T) *machine {
 	t.Cleanup(func() {
 		m.Client.Close()
 		m.far.Close()
+		m.paused.TryLock()
+		m.paused.Unlock()
 		<-served
 	})
 	return m
@@ -344,6 +366,37 @@ func TestASilentAgentIsLost(t *testing.T) {
 	m := newMachine(t)
 	if err := m.Watch(time.Millisecond, time.Nanosecond); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "no sign of life") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+// A machine that hangs answers nothing any more and breaks no connection.
+func TestAMachineThatHangsHoldsNobodyUp(t *testing.T) {
+	m := newMachine(t)
+	src := filepath.Join(t.TempDir(), "src")
+	if err := os.WriteFile(src, make([]byte, 8<<20), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Push(t.Context(), src, src+".pushed"); err != nil {
+		t.Fatal(err)
+	}
+	m.hang(t)
+	late := errors.New("took too long")
+	for what, f := range map[string]func(context.Context) error{
+		"call": func(ctx context.Context) error { return m.Call(ctx, agentapi.MethodKill, agentapi.Kill{}, nil) },
+		"exec": func(ctx context.Context) error {
+			_, err := m.Exec(ctx, []string{"true"}, io.Discard, io.Discard)
+			return err
+		},
+		"push": func(ctx context.Context) error { return m.Push(ctx, src, src+".pushed") },
+		"pull": func(ctx context.Context) error { return m.Pull(ctx, src, src+".pulled") },
+	} {
+		t.Run(what, func(t *testing.T) {
+			ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, late)
+			defer cancel()
+			if err := f(ctx); !errors.Is(err, late) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 

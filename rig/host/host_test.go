@@ -33,9 +33,9 @@ func emulator(t *testing.T, machine string) string {
 func TestVersion(t *testing.T) {
 	for out, want := range map[string]string{
 		"QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)\nCopyright": "7.2.22",
-		"QEMU emulator version 9.1.0\n":                                  "9.1.0",
-		"QEMU emulator version ":                                         "",
-		"bash: no QEMU":                                                  "",
+		"QEMU emulator version 9.1.0\n":                                 "9.1.0",
+		"QEMU emulator version ":                                        "",
+		"bash: no QEMU":                                                 "",
 	} {
 		if got, ok := parseVersion(out); got != want || ok != (want != "") {
 			t.Errorf("%q: %q, %t", out, got, ok)

@@ -109,10 +109,10 @@ func TestDeadlinesAreScaled(t *testing.T) {
 		takes        time.Duration
 	}{
 		{"explicit", "exec -within 4s A hang", 2.5, 10 * time.Second},
-		{"default for programs", "exec A hang", 2, 2 * time.Minute},
-		{"default for waits", "marker A never", 3, 90 * time.Second},
-		{"no slowdown", "marker A never", 0, 30 * time.Second},
-		{"never shorter", "marker A never", 0.1, 30 * time.Second},
+		{"default for programs", "exec A hang", 2, time.Minute},
+		{"default for waits", "marker A never", 3, 30 * time.Second},
+		{"no slowdown", "marker A never", 0, 10 * time.Second},
+		{"never shorter", "marker A never", 0.1, 10 * time.Second},
 		{"sleep is exact", "sleep 7s\nexec A false", 3, 7 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -48,7 +48,7 @@ func TestMarkerLadder(t *testing.T) {
 					b.passes(script)
 					return
 				}
-				f := b.fails(script, record.MarkerTimeout, tt.line, "not within 30s")
+				f := b.fails(script, record.MarkerTimeout, tt.line, "not within 10s")
 				if !strings.Contains(f.Next, tt.next) {
 					t.Errorf("next step %q, want %q", f.Next, tt.next)
 				}
