@@ -1,0 +1,75 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+// rigBinary is the real program, built once for all tests of this package: it
+// starts itself again as a worker, which a test program cannot stand in for.
+var rigBinary string
+
+func TestMain(m *testing.M) { os.Exit(testMain(m)) }
+
+func testMain(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "rig-test")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	rigBinary = filepath.Join(dir, "rig")
+	if out, err := exec.Command("go", "build", "-o", rigBinary, ".").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build rig: %v\n%s", err, out)
+		return 1
+	}
+	return m.Run()
+}
+
+// TestCommandLine plays testdata/cli/*.txtar: what people type, and what they
+// read. None of it needs a machine.
+func TestCommandLine(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:                 "testdata/cli",
+		RequireExplicitExec: true,
+		Setup: func(env *testscript.Env) error {
+			env.Setenv("PATH", filepath.Dir(rigBinary)+string(os.PathListSeparator)+env.Getenv("PATH"))
+			env.Setenv("HOME", env.WorkDir)
+			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			// status N COMMAND...: the command ends with that exit status.
+			"status": func(ts *testscript.TestScript, neg bool, args []string) {
+				if neg || len(args) < 2 {
+					ts.Fatalf("usage: status N COMMAND...")
+				}
+				err := ts.Exec(args[1], args[2:]...)
+				got := 0
+				if exit, ok := err.(*exec.ExitError); ok {
+					got = exit.ExitCode()
+				} else if err != nil {
+					ts.Fatalf("%v", err)
+				}
+				if fmt.Sprint(got) != args[0] {
+					ts.Fatalf("exit status %d, want %s", got, args[0])
+				}
+			},
+		},
+	})
+}
+
+// The flags a person may write with one dash are those of the commands.
+func TestLongFlags(t *testing.T) {
+	root := newRoot()
+	in := []string{"run", "-kernel", "/k", "--accel=tcg", "-accel=kvm", "-v", "-C", "/d", "-unknown", "reject/*", "--", "-kernel"}
+	want := "[run --kernel /k --accel=tcg --accel=kvm -v -C /d -unknown reject/* -- -kernel]"
+	if got := fmt.Sprint(longFlags(root, in)); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

@@ -1,0 +1,81 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/record"
+
+	"github.com/spf13/cobra"
+)
+
+func newDoctorCommand() *cobra.Command {
+	var f machineFlags
+	cmd := &cobra.Command{
+		Use:   "doctor",
+		Short: "Say what this host can do, and what it lacks",
+		Long: `Doctor looks for everything that running machines needs, tries it, and says what
+to install or change where something is missing. Its exit status is 0 when
+scenarios can run here, else 3.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return classify(cmd.Context(), doctor(cmd.Context(), cmd, f))
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func doctor(ctx context.Context, cmd *cobra.Command, f machineFlags) error {
+	out := cmd.OutOrStdout()
+	lacking := 0
+	say := func(state, what, text string) { fmt.Fprintf(out, "%-8s %-13s %s\n", state, what, text) }
+	missing := func(what string, err error) {
+		lacking++
+		say("missing", what, err.Error())
+	}
+	version, err := host.QEMUVersion(ctx, f.qemu)
+	if err != nil {
+		missing("qemu", err)
+	} else {
+		say("ok", "qemu", version)
+	}
+	network, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := host.CheckNetwork(network); err != nil {
+		missing("network", err)
+	} else {
+		say("ok", "network", "namespaces, bridge and taps can be made")
+	}
+	silent := func(step string) { fmt.Fprintln(cmd.ErrOrStderr(), step) }
+	set, err := f.build(cmd, silent)
+	if err != nil {
+		missing("images", err)
+	} else {
+		say("ok", "images", fmt.Sprintf("kernel %s (%s)", set.KernelRelease, set.KernelSource))
+	}
+	if set != nil && version != "" {
+		h, err := f.detect(cmd, set, silent)
+		switch {
+		case err != nil:
+			missing("machines", err)
+		case h.Accel == "kvm":
+			say("ok", "acceleration", "kvm works")
+		default:
+			say("slow", "acceleration", "software emulation: "+h.Why)
+		}
+		if h != nil {
+			say("ok", "speed", fmt.Sprintf("a machine boots in %.1fs; deadlines are scaled by %.1f", h.BootSeconds, h.Slowdown))
+		}
+	}
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if lacking > 0 {
+		return &exitError{record.ExitUnsupported, fmt.Errorf("%d things are missing for running machines", lacking)}
+	}
+	fmt.Fprintln(out, "this host can run scenarios")
+	return nil
+}

@@ -1,0 +1,154 @@
+// Command rig runs integration tests on QEMU machines that talk to each other
+// over a tap bridge. See README.md, or `rig help`.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+
+	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/scenario"
+	"dsoftbus-rig/rig/suite"
+	"dsoftbus-rig/rig/worker"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	// A worker is this program again; it is no command for people.
+	if len(os.Args) == 2 && os.Args[1] == worker.Command {
+		os.Exit(worker.Main(map[string]worker.Handler{
+			suite.ScenarioJob: suite.Work,
+			host.ProbeJob:     host.Probe,
+			host.NetworkJob:   host.Network,
+		}))
+	}
+	os.Exit(run(os.Args[1:]))
+}
+
+// run runs one command line and returns its exit status (see exitError).
+func run(args []string) int {
+	ctx, stop := interruptible()
+	defer stop()
+	root := newRoot()
+	root.SetArgs(longFlags(root, args))
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return record.ExitGreen
+	}
+	var exit *exitError
+	if !errors.As(err, &exit) {
+		// What cobra finds wrong itself: commands, arguments and flags.
+		fmt.Fprintf(os.Stderr, "rig: %v\n", err)
+		return record.ExitInvalid
+	}
+	if exit.err != nil {
+		fmt.Fprintf(os.Stderr, "rig: %v\n", exit.err)
+	}
+	return exit.status
+}
+
+// errInterrupted is the cause of a context that a signal ended.
+var errInterrupted = errors.New("interrupted")
+
+// interruptible returns a context that the first SIGINT or SIGTERM ends. The
+// second one kills this process, and the kernel everything it started.
+func interruptible() (context.Context, func()) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	go func() {
+		<-signals
+		signal.Stop(signals)
+		cancel(errInterrupted)
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel(nil)
+	}
+}
+
+// An exitError is an error that has been classified; err is nil when all has been
+// said already.
+type exitError struct {
+	status int
+	err    error
+}
+
+func (e *exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit status %d", e.status)
+	}
+	return e.err.Error()
+}
+
+func (e *exitError) Unwrap() error { return e.err }
+
+// classify gives an error its exit status.
+func classify(ctx context.Context, err error) error {
+	var (
+		exit        *exitError
+		problems    scenario.Problems
+		unsupported *host.UnsupportedError
+	)
+	switch {
+	case err == nil || errors.As(err, &exit):
+		return err
+	case ctx.Err() != nil:
+		return &exitError{record.ExitInterrupted, context.Cause(ctx)}
+	case errors.As(err, &problems):
+		return &exitError{record.ExitInvalid, err}
+	case errors.As(err, &unsupported):
+		return &exitError{record.ExitUnsupported, err}
+	}
+	return &exitError{record.ExitBroken, err}
+}
+
+func newRoot() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "rig",
+		Short: "Integration tests on QEMU machines that talk over a tap bridge",
+		Long: `rig boots QEMU machines on a tap bridge, plays scenario files on them, and
+records what happened.
+
+Exit statuses: 0 green; 1 a scenario failed; 2 wrong usage or an invalid
+scenario; 3 this host cannot run machines (with what to install or change);
+4 the rig or a machine broke; 130 interrupted.
+
+Flags may be written with one dash or two.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	root.PersistentFlags().StringP("dir", "C", "", "project folder (default: the nearest one above that has a go.mod of this project)")
+	root.AddCommand(newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand())
+	root.CompletionOptions.HiddenDefaultCmd = true
+	return root
+}
+
+// longFlags lets long flags be written with one dash, as the scenario language
+// and the Go tools have them: "-kernel FILE" for "--kernel FILE".
+func longFlags(root *cobra.Command, args []string) []string {
+	known := map[string]bool{"help": true}
+	for _, c := range append(root.Commands(), root) {
+		c.Flags().VisitAll(func(f *flagOf) { known[f.Name] = true })
+		c.PersistentFlags().VisitAll(func(f *flagOf) { known[f.Name] = true })
+	}
+	out := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
+		if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && len(name) > 1 && known[name] {
+			arg = "-" + arg
+		}
+		out = append(out, arg)
+	}
+	return out
+}

@@ -1,0 +1,384 @@
+package node
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/protocol/session"
+	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/guest"
+	"dsoftbus-rig/rig/lan"
+	"dsoftbus-rig/rig/machine"
+	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/scenario"
+)
+
+const (
+	// guestInterface is what Linux calls the machine's only network card.
+	guestInterface = "eth0"
+	// entropyBytes is what each machine's random generator is seeded with: twice
+	// its key.
+	entropyBytes = 64
+	// stopWait is how long a service may take to end after SIGTERM, before
+	// scaling: a second by contract, and as much again for the machine's noise.
+	stopWait = 2 * time.Second
+)
+
+// services are the standard services, in the order in which they are started,
+// with the marker that says each is ready (contract, section 4).
+var services = []struct{ program, ready string }{
+	{"packagefsd", "packagefsd: ready"},
+	{"dsoftbusd", "dsoftbusd: ready"},
+}
+
+// A Node is one node of a scenario, up or not. It implements scenario.Node.
+type Node struct {
+	world *World
+	name  string
+	addr  netip.Addr
+	mac   net.HardwareAddr
+	key   session.KeyPair
+	port  *lan.Port
+	files record.NodeFiles
+	log   *console.Log
+
+	mu   sync.Mutex
+	life *life // nil when it is not up
+}
+
+// A life is one machine of a node, from its start to its end.
+type life struct {
+	machine *machine.Machine
+	agent   *guest.Client // nil until the machine has booted
+	journal progress
+	readers sync.WaitGroup
+	closers []io.Closer
+	wanted  bool // its end is wanted, so it is no news
+}
+
+// boot starts a machine and returns when its agent answers.
+func (n *Node) boot(ctx context.Context) error {
+	n.world.emit(record.Event{Kind: record.KindNode, Node: n.name, State: record.StateStarting})
+	l, err := n.start(ctx)
+	if err != nil {
+		return n.wrap(record.NodeExited, err)
+	}
+	conn, err := l.machine.Dial(ctx, "control")
+	if err != nil {
+		return n.wrap(record.NodeExited, err)
+	}
+	// A machine that dies while its agent is awaited ends the waiting.
+	connecting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stop := make(chan struct{})
+	defer close(stop)
+	go func() {
+		select {
+		case <-l.machine.Done():
+			cancel(l.machine.Err())
+		case <-stop:
+		}
+	}()
+	agent, err := guest.Connect(connecting, conn)
+	if err != nil {
+		reason := record.BootTimeout
+		if errors.Is(err, machine.ErrExited) {
+			reason = record.NodeExited
+		}
+		return n.wrap(reason, fmt.Errorf("the machine started, but its agent does not answer: %w", err))
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l.wanted {
+		return errors.Join(fmt.Errorf("node %s was taken down while it booted", n.name), agent.Close())
+	}
+	l.agent = agent
+	l.readers.Go(func() { n.watchAgent(l) })
+	return nil
+}
+
+// start starts the machine's process, with all its streams read from the first
+// byte on.
+func (n *Node) start(ctx context.Context) (_ *life, err error) {
+	spec := machine.Spec{Hardware: n.world.cfg.Hardware, Name: n.name, MAC: n.mac.String()}
+	if err := os.WriteFile(n.files.QEMUCmd, []byte(spec.CommandLine()), 0o644); err != nil {
+		return nil, err
+	}
+	l := &life{}
+	defer func() {
+		if err != nil {
+			l.end()
+		}
+	}()
+	open := func(name string) (*os.File, error) {
+		f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
+		if err == nil {
+			l.closers = append(l.closers, f)
+		}
+		return f, err
+	}
+	stderr, err := open(n.files.QEMULog)
+	if err != nil {
+		return nil, err
+	}
+	consoleLog, err := open(n.files.Console)
+	if err != nil {
+		return nil, err
+	}
+	journalLog, err := open(n.files.Journal)
+	if err != nil {
+		return nil, err
+	}
+	tap, err := n.port.Open()
+	if err != nil {
+		return nil, err
+	}
+	// The process outlives the step that starts it; teardown ends it.
+	l.machine, err = machine.Start(context.WithoutCancel(ctx), spec, tap, stderr)
+	tap.Close()
+	if err != nil {
+		return nil, err
+	}
+	n.log.Resume()
+	for _, s := range []struct {
+		name string
+		read func(io.Reader)
+	}{
+		{"console", func(r io.Reader) { n.readConsole(r, consoleLog) }},
+		{"journal", func(r io.Reader) { n.readJournal(l, r, journalLog) }},
+	} {
+		conn, err := l.machine.Dial(ctx, s.name)
+		if err != nil {
+			return nil, err
+		}
+		l.closers = append(l.closers, conn)
+		l.readers.Go(func() { s.read(conn) })
+	}
+	n.mu.Lock()
+	n.life = l
+	n.mu.Unlock()
+	l.readers.Go(func() { n.watchMachine(l) })
+	return l, l.machine.Resume(ctx)
+}
+
+// end ends the machine, waits until its streams are read to their end, and
+// closes the files.
+func (l *life) end() {
+	if l.machine != nil {
+		l.machine.Kill()
+	}
+	l.readers.Wait()
+	for _, c := range l.closers {
+		// Files of the record: what could not be written was said when it was
+		// written.
+		_ = c.Close()
+	}
+}
+
+// down ends the node's machine, if it has one. It may be called at any time.
+func (n *Node) down() {
+	n.mu.Lock()
+	l := n.life
+	n.life = nil
+	if l != nil {
+		l.wanted = true
+	}
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	l.end()
+	n.log.End(fmt.Errorf("node %s is down", n.name))
+	n.world.emit(record.Event{Kind: record.KindNode, Node: n.name, State: record.StateDown})
+}
+
+// ready returns nil when the node is up, else why it is not.
+func (n *Node) ready() error {
+	_, err := n.alive()
+	return err
+}
+
+// alive returns the node's life with an agent that answers.
+func (n *Node) alive() (*life, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	switch {
+	case n.life == nil:
+		return nil, fmt.Errorf("node %s is not up; `up %s` brings it up", n.name, n.name)
+	case n.life.machine.Err() != nil:
+		return nil, n.wrap(record.NodeExited, n.life.machine.Err())
+	case n.life.agent == nil:
+		return nil, fmt.Errorf("node %s is still booting", n.name)
+	}
+	return n.life, nil
+}
+
+// wrap gives an error of this node its class, unless it has one.
+func (n *Node) wrap(reason record.Reason, err error) error {
+	var classed *scenario.NodeError
+	if err == nil || errors.As(err, &classed) {
+		return err
+	}
+	return &scenario.NodeError{Node: n.name, Reason: reason, Err: err}
+}
+
+// agentError gives an error of a call to the agent its class: the machine's end,
+// the loss of the agent, or none of them.
+func (n *Node) agentError(l *life, err error) error {
+	if !errors.Is(err, guest.ErrLost) {
+		return err
+	}
+	// The connection ends before the process does; its end is the better cause.
+	gone := time.NewTimer(500 * time.Millisecond)
+	defer gone.Stop()
+	select {
+	case <-l.machine.Done():
+		return n.wrap(record.NodeExited, l.machine.Err())
+	case <-gone.C:
+		return n.wrap(record.AgentLost, err)
+	}
+}
+
+// configure gives the machine its identity, its wall clock, fresh entropy and its
+// fixtures.
+func (n *Node) configure(ctx context.Context, pairings []agentapi.Pairing) error {
+	l, err := n.alive()
+	if err != nil {
+		return err
+	}
+	entropy := make([]byte, entropyBytes)
+	rand.Read(entropy)
+	private := n.key.Private
+	err = l.agent.Call(ctx, agentapi.MethodConfigure, agentapi.Configure{
+		Hostname:   scenario.DeviceID(n.name),
+		Interface:  guestInterface,
+		MAC:        n.mac.String(),
+		Address:    n.world.prefix(n.addr).String(),
+		Clock:      time.Now(),
+		Entropy:    entropy,
+		DeviceID:   scenario.DeviceID(n.name),
+		PrivateKey: private[:],
+		Pairings:   pairings,
+	}, nil)
+	if err != nil {
+		return n.agentError(l, fmt.Errorf("configure node %s: %w", n.name, err))
+	}
+	for _, f := range n.world.cfg.Script.NodeFixtures(n.name) {
+		src := filepath.Join(n.world.cfg.Work, n.name, filepath.FromSlash(f.Name))
+		if err := l.agent.Push(ctx, src, f.Name); err != nil {
+			return n.agentError(l, fmt.Errorf("place fixture on node %s: %w", n.name, err))
+		}
+	}
+	return nil
+}
+
+// startServices starts the standard services and waits until each is ready.
+func (n *Node) startServices(ctx context.Context) error {
+	from := n.log.Len()
+	for _, s := range services {
+		if err := n.Start(ctx, s.program, nil); err != nil {
+			return err
+		}
+	}
+	for _, s := range services {
+		line, err := n.log.Wait(ctx, from, func(l console.Line) bool {
+			return l.Unit == s.program && l.Text == s.ready || ended(l, s.program)
+		})
+		if err != nil {
+			return fmt.Errorf("node %s: wait for %q: %w", n.name, s.ready, err)
+		}
+		if ended(line, s.program) {
+			return fmt.Errorf("node %s: %s before it was ready%s", n.name, line.Text, n.lastWords(s.program, from))
+		}
+	}
+	return nil
+}
+
+// ended reports whether the agent says in this line that a service has ended.
+func ended(l console.Line, program string) bool {
+	return l.Unit == "agent" && strings.HasPrefix(l.Text, program+" ended: ")
+}
+
+// lastWords returns what a program printed last, for an error text.
+func (n *Node) lastWords(program string, from int) string {
+	last := ""
+	for _, l := range n.log.Lines(from, n.log.Len()) {
+		if l.Unit == program && strings.TrimSpace(l.Text) != "" {
+			last = ": " + l.Text
+		}
+	}
+	return last
+}
+
+// Start starts a supervised service.
+func (n *Node) Start(ctx context.Context, program string, args []string) error {
+	return n.call(ctx, agentapi.MethodStart, agentapi.Start{Program: program, Args: args})
+}
+
+// Stop ends a service and returns when it has ended.
+func (n *Node) Stop(ctx context.Context, program string) error {
+	within := time.Duration(float64(stopWait) * n.world.cfg.Slowdown)
+	return n.call(ctx, agentapi.MethodStop, agentapi.Stop{Program: program, Within: within})
+}
+
+// Kill sends a signal to a service.
+func (n *Node) Kill(ctx context.Context, program, signal string) error {
+	return n.call(ctx, agentapi.MethodKill, agentapi.Kill{Program: program, Signal: signal})
+}
+
+func (n *Node) call(ctx context.Context, method string, request any) error {
+	l, err := n.alive()
+	if err != nil {
+		return err
+	}
+	if err := l.agent.Call(ctx, method, request, nil); err != nil {
+		return n.agentError(l, fmt.Errorf("node %s: %w", n.name, err))
+	}
+	return nil
+}
+
+// Exec runs a program to completion. When it returns, every line the program
+// printed is in the node's log.
+func (n *Node) Exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (int, error) {
+	l, err := n.alive()
+	if err != nil {
+		return 0, err
+	}
+	result, err := l.agent.Exec(ctx, argv, stdout, stderr)
+	if err != nil {
+		return result.Status, n.agentError(l, fmt.Errorf("node %s: %w", n.name, err))
+	}
+	if err := l.journal.reach(ctx, result.JournalSeq); err != nil {
+		return result.Status, fmt.Errorf("node %s: wait for the journal of %s: %w", n.name, argv[0], err)
+	}
+	return result.Status, nil
+}
+
+// Push copies a file of the host to the node.
+func (n *Node) Push(ctx context.Context, src, dst string) error {
+	l, err := n.alive()
+	if err != nil {
+		return err
+	}
+	return n.agentError(l, l.agent.Push(ctx, src, dst))
+}
+
+// Pull copies a file of the node to the host.
+func (n *Node) Pull(ctx context.Context, src, dst string) error {
+	l, err := n.alive()
+	if err != nil {
+		return err
+	}
+	return n.agentError(l, l.agent.Pull(ctx, src, dst))
+}

@@ -1,0 +1,103 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/host"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+type flagOf = pflag.Flag
+
+// module is the first line of this project's go.mod.
+const module = "module dsoftbus-rig\n"
+
+// project returns the root of the source tree: the folder given with -dir, or the
+// nearest one above the current folder, or above this program's own file.
+func project(cmd *cobra.Command) (string, error) {
+	given, err := cmd.Flags().GetString("dir")
+	if err != nil {
+		return "", err
+	}
+	if given != "" {
+		abs, err := filepath.Abs(given)
+		if err != nil {
+			return "", err
+		}
+		if !isProject(abs) {
+			return "", fmt.Errorf("%s is not this project's folder: it has no go.mod that begins with %q", given, module[:len(module)-1])
+		}
+		return abs, nil
+	}
+	cwd, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	starts := []string{cwd}
+	if self, err := os.Executable(); err == nil {
+		starts = append(starts, filepath.Dir(self))
+	}
+	for _, dir := range starts {
+		for ; ; dir = filepath.Dir(dir) {
+			if isProject(dir) {
+				return dir, nil
+			}
+			if dir == filepath.Dir(dir) {
+				break
+			}
+		}
+	}
+	return "", fmt.Errorf("neither %s nor a folder above it is the project's; go there, or name it with -dir", cwd)
+}
+
+func isProject(dir string) bool {
+	data, err := os.ReadFile(filepath.Join(dir, "go.mod"))
+	return err == nil && bytes.Contains(append([]byte("\n"), data...), []byte("\n"+module))
+}
+
+// machineFlags are the flags of every command that boots machines.
+type machineFlags struct {
+	kernel, modules, qemu, accel string
+}
+
+func (f *machineFlags) add(cmd *cobra.Command) {
+	f.addKernel(cmd)
+	cmd.Flags().StringVar(&f.qemu, "qemu", "", "QEMU to use (default: "+host.DefaultQEMU+" in PATH)")
+	cmd.Flags().StringVar(&f.accel, "accel", "auto", "acceleration: auto, kvm, or tcg (software emulation)")
+}
+
+func (f *machineFlags) addKernel(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&f.kernel, "kernel", "", "kernel to boot (default: the distribution's cloud kernel)")
+	cmd.Flags().StringVar(&f.modules, "modules", "", "folder with the modules of -kernel")
+}
+
+// build builds what is missing of the images.
+func (f *machineFlags) build(cmd *cobra.Command, log func(string)) (*images.Set, error) {
+	dir, err := project(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return images.Build(cmd.Context(), images.Config{SourceDir: dir, Kernel: f.kernel, Modules: f.modules, Log: log})
+}
+
+// detect finds out what the host can do.
+func (f *machineFlags) detect(cmd *cobra.Command, set *images.Set, log func(string)) (*host.Host, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return nil, fmt.Errorf("find the cache folder: %w", err)
+	}
+	return host.Detect(cmd.Context(), host.Options{
+		QEMU: f.qemu, Accel: f.accel, CacheDir: filepath.Join(cache, "dsoftbus-rig"), Log: log,
+	}, set)
+}
+
+// usage is an error of how a command was called.
+func usage(format string, args ...any) error {
+	return &exitError{2, fmt.Errorf(format, args...)}
+}

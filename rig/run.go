@@ -1,0 +1,174 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/report"
+	"dsoftbus-rig/rig/suite"
+
+	"github.com/spf13/cobra"
+)
+
+// runFlags are the flags of `rig run`.
+type runFlags struct {
+	machineFlags
+	runs    string
+	name    string
+	verbose bool
+}
+
+func newRunCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [PATTERN...]",
+		Short: "Run scenarios, each on fresh machines",
+		Long: `Run plays the scenarios that the patterns select, or all of them, each on fresh
+machines, and records what happened in a folder of its own (runs/latest is a link
+to the newest). A pattern is a scenario's name ("roundtrip/basic"), a folder
+("reject"), a glob ("reject/*"), or the path of a .txtar file.`,
+		RunE: func(cmd *cobra.Command, patterns []string) error {
+			return classify(cmd.Context(), runScenarios(cmd, f, patterns))
+		},
+	}
+	f.add(cmd)
+	cmd.Flags().StringVar(&f.runs, "runs", "", "folder for the records (default: runs in the project's folder)")
+	cmd.Flags().StringVar(&f.name, "name", "", "what to call this run in its folder's name (default: the pattern)")
+	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show each step as it runs")
+	return cmd
+}
+
+func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
+	ctx := cmd.Context()
+	dir, err := project(cmd)
+	if err != nil {
+		return usage("%w", err)
+	}
+	items, err := suite.Find(dir, patterns)
+	if err != nil {
+		return usage("%w", err)
+	}
+	root := f.runs
+	if root == "" {
+		root = filepath.Join(dir, "runs")
+	}
+	options := report.Detect(os.Stdout, os.Getenv)
+	options.Verbose = f.verbose
+	progress := report.NewProgress(os.Stdout, options)
+	run, err := record.Create(root, f.runName(patterns, items), progress.Event)
+	if err != nil {
+		return err
+	}
+	progress.Folder(shownDir(run.Dir()))
+	why, recErr := playAll(ctx, cmd, f, run, items, progress)
+	summary, err := run.Finish(why)
+	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
+	if err := progress.Finish(summary); err != nil {
+		recErr = errors.Join(recErr, fmt.Errorf("show the progress: %w", err))
+	}
+	if recErr != nil {
+		return &exitError{record.ExitBroken, recErr}
+	}
+	var reason record.Reason
+	if why != nil {
+		reason = why.Reason
+	}
+	for _, s := range summary.Scenarios {
+		if s.Result == summary.Result && s.Failure != nil && reason == "" {
+			reason = s.Failure.Reason
+		}
+	}
+	if status := record.ExitStatus(summary.Result, reason); status != record.ExitGreen {
+		return &exitError{status: status}
+	}
+	return nil
+}
+
+// playAll builds the images, looks at the host and runs the scenarios. why is
+// what ended the run beside its scenarios.
+func playAll(ctx context.Context, cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item, progress *report.Progress) (why *record.Failure, err error) {
+	fail := func(reason record.Reason, err error) (*record.Failure, error) {
+		if ctx.Err() != nil {
+			return &record.Failure{Reason: record.Stopped, Message: "stopped by a signal"}, nil
+		}
+		return &record.Failure{Reason: reason, Message: err.Error()}, nil
+	}
+	set, err := f.build(cmd, progress.Print)
+	if err != nil {
+		return fail(record.ImageFailed, err)
+	}
+	h, err := f.detect(cmd, set, progress.Print)
+	var unsupported *host.UnsupportedError
+	if errors.As(err, &unsupported) {
+		return fail(record.HostUnsupported, err)
+	}
+	if err != nil {
+		return fail(record.Internal, err)
+	}
+	err = suite.Run(ctx, suite.Config{Items: items, Host: h, Images: set, Run: run})
+	if ctx.Err() != nil {
+		why, _ = fail(record.Stopped, context.Cause(ctx))
+	}
+	return why, err
+}
+
+// runName is what a run is called in its folder's name.
+func (f *runFlags) runName(patterns []string, items []suite.Item) string {
+	switch {
+	case f.name != "":
+		return f.name
+	case len(items) == 1:
+		return strings.ReplaceAll(items[0].Name, "/", "-")
+	case len(patterns) == 1:
+		return strings.ReplaceAll(strings.Trim(patterns[0], "/*"), "/", "-")
+	}
+	return "suite"
+}
+
+// shownDir is a folder as it is shown: relative when it lies below the current
+// one.
+func shownDir(dir string) string {
+	if cwd, err := os.Getwd(); err == nil {
+		if rel, err := filepath.Rel(cwd, dir); err == nil && filepath.IsLocal(rel) {
+			return rel
+		}
+	}
+	return dir
+}
+
+func newBuildCommand() *cobra.Command {
+	var f machineFlags
+	cmd := &cobra.Command{
+		Use:   "build",
+		Short: "Build the machines' images, or what is missing of them",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			set, err := f.build(cmd, func(step string) { fmt.Fprintln(cmd.ErrOrStderr(), step) })
+			if err != nil {
+				return classify(cmd.Context(), err)
+			}
+			printImages(cmd.OutOrStdout(), set)
+			return nil
+		},
+	}
+	f.addKernel(cmd)
+	return cmd
+}
+
+func printImages(w io.Writer, set *images.Set) {
+	built := "nothing was built anew"
+	if len(set.Built) > 0 {
+		built = "built: " + strings.Join(set.Built, ", ")
+	}
+	fmt.Fprintf(w, "kernel   %s (%s)\n", set.KernelRelease, set.KernelSource)
+	fmt.Fprintf(w, "files    %s\n         %s\nmanifest %s\n", set.Kernel, set.Initrd, set.ManifestPath)
+	fmt.Fprintf(w, "id       %s\n%s in %.1fs\n", set.ID, built, set.Durations["total"].Seconds())
+}
