@@ -258,8 +258,9 @@ func runProbe(ctx context.Context, hw machine.Hardware) (float64, error) {
 	return result.Seconds, nil
 }
 
-// cacheFile names a probe by all that it depends on: a host that was booted anew
-// may be another one.
+// cacheFile names a probe by all that its result depends on: a host that was
+// booted anew may be another one. The machine's programs are not among it; the
+// kernel is, by its file's name, which is that of its content.
 func cacheFile(o Options, version string, set *images.Set) string {
 	if o.CacheDir == "" {
 		return ""
@@ -268,7 +269,7 @@ func cacheFile(o Options, version string, set *images.Set) string {
 	if err != nil {
 		return ""
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "probe 2\n%s\n%s\n%s\n%s", version, o.Accel, set.ID, boot))
+	key := sha256.Sum256(fmt.Appendf(nil, "probe 2\n%s\n%s\n%s\n%s", version, o.Accel, set.Kernel, boot))
 	return filepath.Join(o.CacheDir, "probe-"+hex.EncodeToString(key[:8])+".json")
 }
 

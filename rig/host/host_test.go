@@ -86,7 +86,7 @@ func TestDetectEndsWithItsContext(t *testing.T) {
 func TestProbesAreRememberedByWhatTheyDependOn(t *testing.T) {
 	dir := t.TempDir()
 	o := Options{CacheDir: dir, Log: func(s string) { t.Error(s) }}
-	set := &images.Set{ID: "one"}
+	set := &images.Set{Kernel: "/cache/kernel-1/vmlinux"}
 	name := cacheFile(o, "7.2.22", set)
 	if _, ok := readCache(name); ok {
 		t.Fatal("something is there before anything was written")
@@ -98,7 +98,7 @@ func TestProbesAreRememberedByWhatTheyDependOn(t *testing.T) {
 	}
 	for what, other := range map[string]string{
 		"QEMU":         cacheFile(o, "7.2.23", set),
-		"images":       cacheFile(o, "7.2.22", &images.Set{ID: "two"}),
+		"kernel":       cacheFile(o, "7.2.22", &images.Set{Kernel: "/cache/kernel-2/vmlinux"}),
 		"acceleration": cacheFile(Options{CacheDir: dir, Accel: "tcg"}, "7.2.22", set),
 	} {
 		if other == name {

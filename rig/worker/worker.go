@@ -158,7 +158,8 @@ func (p *Process) Wait() error {
 	<-p.done
 	p.alive.Close()
 	p.out.Close()
-	if p.err == nil {
+	// os/exec calls it an error when a process that was asked to end has done so.
+	if p.err == nil || p.cmd.ProcessState != nil && p.cmd.ProcessState.Success() {
 		return nil
 	}
 	said := p.stderr.String()
