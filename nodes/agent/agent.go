@@ -33,7 +33,7 @@ const moduleDir = "/lib/rig/modules"
 const portWait = 30 * time.Second
 
 // Run makes this process the agent of the machine it runs in. It returns only
-// when the machine is of no use any more.
+// when the machine is of no use any more, with the error that made it so.
 func Run(ctx context.Context) error {
 	log.SetFlags(0)
 	log.SetPrefix("agent: ")

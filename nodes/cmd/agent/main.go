@@ -11,9 +11,7 @@ import (
 )
 
 func main() {
-	if err := agent.Run(context.Background()); err != nil {
-		// The kernel's console is the only way left to say it.
-		fmt.Fprintln(os.Stderr, "agent: cannot go on:", err)
-		os.Exit(1)
-	}
+	// The kernel's console is the only way left to say why.
+	fmt.Fprintln(os.Stderr, "agent: cannot go on:", agent.Run(context.Background()))
+	os.Exit(1)
 }
