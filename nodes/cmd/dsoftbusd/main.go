@@ -1,0 +1,79 @@
+// Command dsoftbusd connects this device with its paired peers: it announces itself on the LAN, keeps a session with each
+// peer, serves them package files, and lets programs of this machine use the peers' files.
+//
+// Markers go to standard output, one line each; whatever else there is to say goes to standard error. SIGTERM or SIGINT
+// ends it.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/netip"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"dsoftbus-rig/nodes/device"
+	"dsoftbus-rig/nodes/dsoftbusd"
+	"dsoftbus-rig/nodes/localapi"
+	"dsoftbus-rig/nodes/packagefsd"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := run(ctx, os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "dsoftbusd: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+// The defaults are the ports and the group of the wire contract (sections 1 and 2).
+func run(ctx context.Context, args []string) error {
+	limits := dsoftbusd.DefaultLimits()
+	flags := flag.NewFlagSet("dsoftbusd", flag.ExitOnError)
+	config := flags.String("config", device.DefaultDir, "`folder` of device.json and pairing.json")
+	socket := flags.String("socket", localapi.DefaultSocket, "unix socket to make for local programs")
+	packages := flags.String("packagefsd", packagefsd.DefaultSocket, "unix socket of the package service")
+	listen := flags.String("listen", ":34567", "TCP `address` for sessions")
+	announcePort := flags.Uint("announce-port", 37020, "UDP port of announces")
+	group := flags.String("group", "239.42.0.1", "multicast group of announces")
+	iface := flags.String("interface", "eth0", "network interface of announces")
+	flags.IntVar(&limits.PK.MaxPath, "pk-max-path", limits.PK.MaxPath, "longest path served, with its prefix, in bytes")
+	flags.IntVar(&limits.PK.MaxRead, "pk-max-read", limits.PK.MaxRead, "longest read served, in bytes; existing peers accept 128")
+	flags.IntVar(&limits.PK.MaxHandles, "pk-max-handles", limits.PK.MaxHandles, "files that one session may have open")
+	flags.Parse(args)
+	if flags.NArg() > 0 {
+		return fmt.Errorf("unexpected argument %q: see dsoftbusd -help", flags.Arg(0))
+	}
+	address, err := netip.ParseAddr(*group)
+	if err != nil {
+		return fmt.Errorf("flag -group: %w", err)
+	}
+	if *announcePort < 1 || *announcePort > 65535 {
+		return fmt.Errorf("flag -announce-port: %d is outside 1..65535", *announcePort)
+	}
+	self, pairings, err := device.Load(*config)
+	if err != nil {
+		return err
+	}
+	network, err := dsoftbusd.LAN{
+		Interface:    *iface,
+		Group:        address,
+		AnnouncePort: uint16(*announcePort),
+		Listen:       *listen,
+		Socket:       *socket,
+	}.Open()
+	if err != nil {
+		return err
+	}
+	return dsoftbusd.Run(ctx, dsoftbusd.Config{
+		Device:   self,
+		Pairings: pairings,
+		Packages: packagefsd.NewClient(*packages),
+		Limits:   limits,
+		Markers:  os.Stdout,
+		Log:      os.Stderr,
+	}, network)
+}

@@ -1,0 +1,57 @@
+package dsoftbusd
+
+import (
+	"fmt"
+	"io"
+	"sync"
+	"time"
+)
+
+// markers prints the contract's lines (section 4), each in one write, and holds back those that strangers could repeat
+// without end.
+type markers struct {
+	mu   sync.Mutex
+	w    io.Writer
+	last map[string]time.Time // by kind: when a limited marker was printed; the kinds are constants of this package
+	once map[string]bool
+}
+
+// limitedInterval is the least time between two limited markers of a kind.
+const limitedInterval = time.Second
+
+func newMarkers(w io.Writer) *markers {
+	return &markers{w: w, last: make(map[string]time.Time), once: make(map[string]bool)}
+}
+
+// print prints one line. What peers chose must not be in it unless it was checked to be one line.
+func (m *markers) print(format string, args ...any) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.write(fmt.Sprintf(format, args...))
+}
+
+// printOnce prints a line the first time only.
+func (m *markers) printOnce(line string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.once[line] {
+		m.once[line] = true
+		m.write(line)
+	}
+}
+
+// printLimited prints a line unless one of its kind was printed within the last second. It tells whether it did.
+func (m *markers) printLimited(kind, line string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	if last, ok := m.last[kind]; ok && now.Sub(last) < limitedInterval {
+		return false
+	}
+	m.last[kind] = now
+	m.write(line)
+	return true
+}
+
+// write ignores errors: there is nobody left to tell.
+func (m *markers) write(line string) { io.WriteString(m.w, line+"\n") }

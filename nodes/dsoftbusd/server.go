@@ -1,0 +1,145 @@
+package dsoftbusd
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"log"
+	"math"
+
+	"dsoftbus-rig/nodes/packagefsd"
+	"dsoftbus-rig/protocol/pk"
+)
+
+// server answers the requests of one session, one after the other.
+type server struct {
+	packages packagefsd.Resolver
+	limits   Limits
+	log      *log.Logger
+	handles  *handles
+	failing  bool   // the package service has failed last time; said once
+	frame    []byte // the last answer, reused
+	data     []byte // what READ reads into, made at the first one
+}
+
+// largestFile is the size up to which a file can be opened: offsets have 32 bits.
+const largestFile = math.MaxUint32
+
+func newServer(packages packagefsd.Resolver, limits Limits, log *log.Logger) *server {
+	return &server{packages: packages, limits: limits, log: log, handles: newHandles(limits.PK.MaxHandles)}
+}
+
+// release frees every handle.
+func (s *server) release() { s.handles.release() }
+
+// answer gives the answer's frame, valid until the next call, and whether it says OK.
+func (s *server) answer(ctx context.Context, w work) (frame []byte, ok bool) {
+	status := w.status
+	dst := s.frame[:0]
+	switch {
+	case status != pk.OK:
+		dst = pk.AppendReject(dst, w.head[:w.headLen], status)
+	case w.request.Op == pk.Stat:
+		var size uint64
+		size, status = s.stat(ctx, w.request.Name)
+		dst = pk.AppendStatResponse(dst, status, size, pk.KindFile)
+	case w.request.Op == pk.Open:
+		var handle uint32
+		handle, status = s.open(ctx, w.request.Name)
+		dst = pk.AppendOpenResponse(dst, status, handle)
+	case w.request.Op == pk.Read:
+		var data []byte
+		data, status = s.read(w.request)
+		dst = pk.AppendReadResponse(dst, status, data)
+	case w.request.Op == pk.Close:
+		status = s.close(w.request.Handle)
+		dst = pk.AppendCloseResponse(dst, status)
+	}
+	s.frame = dst
+	return dst, status == pk.OK
+}
+
+func (s *server) stat(ctx context.Context, name pk.Name) (uint64, pk.Status) {
+	file, status := s.resolve(ctx, name)
+	if status != pk.OK {
+		return 0, status
+	}
+	defer file.Close()
+	return uint64(file.Size()), pk.OK
+}
+
+func (s *server) open(ctx context.Context, name pk.Name) (uint32, pk.Status) {
+	// Resolved before the limit is looked at: a missing file at the limit is NOT_FOUND.
+	file, status := s.resolve(ctx, name)
+	if status != pk.OK {
+		return 0, status
+	}
+	if file.Size() > largestFile {
+		file.Close()
+		return 0, pk.Oversized
+	}
+	handle, ok := s.handles.add(file)
+	if !ok {
+		file.Close()
+		return 0, pk.Limit
+	}
+	return handle, pk.OK
+}
+
+func (s *server) resolve(ctx context.Context, name pk.Name) (packagefsd.File, pk.Status) {
+	ctx, cancel := context.WithTimeout(ctx, s.limits.ResolveTimeout)
+	defer cancel()
+	file, err := s.packages.Resolve(ctx, name)
+	switch {
+	case err == nil:
+		s.failing = false
+		return file, pk.OK
+	case errors.Is(err, fs.ErrNotExist):
+		s.failing = false
+		return nil, pk.NotFound
+	}
+	s.complain(err)
+	return nil, pk.IO
+}
+
+func (s *server) read(r pk.Request) ([]byte, pk.Status) {
+	file := s.handles.get(r.Handle)
+	if file == nil {
+		return nil, pk.BadF
+	}
+	left := file.Size() - int64(r.Offset)
+	if left <= 0 {
+		return nil, pk.OK
+	}
+	if s.data == nil {
+		s.data = make([]byte, s.limits.PK.MaxRead)
+	}
+	data := s.data[:min(int64(r.Length), left)]
+	// A short read inside the file would pass for its end at the client.
+	if n, err := file.ReadAt(data, int64(r.Offset)); n < len(data) {
+		if err == nil || err == io.EOF {
+			err = io.ErrUnexpectedEOF
+		}
+		s.complain(err)
+		return nil, pk.IO
+	}
+	return data, pk.OK
+}
+
+func (s *server) close(handle uint32) pk.Status {
+	file := s.handles.remove(handle)
+	if file == nil {
+		return pk.BadF
+	}
+	file.Close() // only read from: nothing can be lost
+	return pk.OK
+}
+
+// complain reports the first of a row of failures: a client may ask again as fast as it likes.
+func (s *server) complain(err error) {
+	if !s.failing {
+		s.log.Printf("package service: %v; answering IO until it is back", err)
+	}
+	s.failing = true
+}
