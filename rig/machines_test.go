@@ -29,7 +29,7 @@ import (
 type rigRun struct {
 	t      *testing.T
 	cmd    *exec.Cmd
-	dir    string // of the records
+	dir    string       // of the records
 	output bytes.Buffer // stdout, as far as it was looked at
 	stderr bytes.Buffer // complete after end
 	lines  chan string  // of stdout, as they come; closed at its end
