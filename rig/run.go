@@ -101,17 +101,23 @@ func playAll(ctx context.Context, cmd *cobra.Command, f runFlags, run *record.Ru
 		}
 		return &record.Failure{Reason: reason, Message: err.Error()}, nil
 	}
+	failHost := func(err error) (*record.Failure, error) {
+		var unsupported *host.UnsupportedError
+		if errors.As(err, &unsupported) {
+			return fail(record.HostUnsupported, err)
+		}
+		return fail(record.Internal, err)
+	}
+	if err := host.Preflight(ctx, host.Options{QEMU: f.qemu}); err != nil {
+		return failHost(err)
+	}
 	set, err := f.build(cmd, progress.Print)
 	if err != nil {
 		return fail(record.ImageFailed, err)
 	}
 	h, err := f.detect(cmd, set, progress.Print)
-	var unsupported *host.UnsupportedError
-	if errors.As(err, &unsupported) {
-		return fail(record.HostUnsupported, err)
-	}
 	if err != nil {
-		return fail(record.Internal, err)
+		return failHost(err)
 	}
 	err = suite.Run(ctx, suite.Config{Items: items, Host: h, Images: set, Run: run})
 	if ctx.Err() != nil {

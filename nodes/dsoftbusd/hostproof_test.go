@@ -675,12 +675,13 @@ func (l smallBuffers) Accept() (net.Conn, error) {
 	return c, err
 }
 
-// A peer that asks for much and reads nothing cannot hold up the end of the daemon.
-func TestShutdownWithAPeerThatReadsNothing(t *testing.T) {
+// lazyPeer gives a node-b that is in the middle of sending to a peer which has stopped reading.
+func lazyPeer(t *testing.T, deadAfter time.Duration) (context.Context, *machine, *session.Conn) {
+	t.Helper()
 	ctx := deadline(t)
 	dir := socketFolder(t)
 	cfg := config(t, "node-b", "node-a")
-	cfg.Limits.DeadAfter = time.Hour // so that nothing else ends the waiting
+	cfg.Limits.PingAfter, cfg.Limits.DeadAfter = 50*time.Millisecond, deadAfter
 	network := new(loopback).network(t, dir)
 	network.Sessions = smallBuffers{network.Sessions}
 	b := &machine{start(t, cfg, network, newStore(map[string][]byte{"big/data": noise(1<<20, 1)})), dir}
@@ -697,8 +698,28 @@ func TestShutdownWithAPeerThatReadsNothing(t *testing.T) {
 	for range 1000 {
 		lazy.Send(session.ChannelPackageFS, read(1, 0, 32768))
 	}
-	b.markers.want(ctx, t, "dsoftbusd: remote packagefs served")
+	// Once the first answers are here, the daemon is writing those that have no room any more.
+	if _, err := io.CopyN(io.Discard, raw, 100000); err != nil {
+		t.Fatal(err)
+	}
+	return ctx, b, lazy
+}
+
+// A peer that reads nothing cannot hold up the end of the daemon.
+func TestShutdownWithAPeerThatReadsNothing(t *testing.T) {
+	_, b, _ := lazyPeer(t, time.Hour) // so that nothing else ends the waiting
 	b.halt(t)
+	if n, _ := b.store.opened(); n != 0 {
+		t.Errorf("%d files are still open", n)
+	}
+}
+
+// A peer that reads nothing is given up, however much it says.
+func TestPeerThatReadsNothing(t *testing.T) {
+	ctx, b, lazy := lazyPeer(t, 200*time.Millisecond)
+	for lazy.Send(session.ChannelControl, session.AppendPing(nil)) == nil {
+	}
+	b.markers.want(ctx, t, "dsoftbusd: session lost node-a")
 	if n, _ := b.store.opened(); n != 0 {
 		t.Errorf("%d files are still open", n)
 	}

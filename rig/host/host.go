@@ -90,6 +90,22 @@ func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
 	return h, nil
 }
 
+// Preflight looks for what machines cannot do without, as far as that is quickly
+// found out, so that nobody waits for images first. Its error is an
+// *UnsupportedError, unless ctx has ended.
+func Preflight(ctx context.Context, o Options) error {
+	if _, _, err := findQEMU(ctx, o.QEMU); err != nil {
+		return err
+	}
+	if err := CheckNetwork(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		return &UnsupportedError{err}
+	}
+	return nil
+}
+
 // accelerate settles which acceleration works, and how fast a machine boots with
 // it.
 func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error {
