@@ -241,7 +241,8 @@ func (p *Progress) status() string {
 		}
 		fmt.Fprintf(&b, " %s %s", r.name, time.Since(r.since).Truncate(time.Second))
 		if r.section != "" {
-			fmt.Fprintf(&b, " # %s", r.section)
+			// A long comment must leave room for the step.
+			fmt.Fprintf(&b, " # %s", shorten(r.section, columns/3))
 		}
 		if r.step != "" {
 			fmt.Fprintf(&b, " > %s", r.step)
