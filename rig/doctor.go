@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/record"
 
+	"github.com/hashicorp/go-multierror"
 	"github.com/spf13/cobra"
 )
 
@@ -33,8 +35,15 @@ func doctor(ctx context.Context, cmd *cobra.Command, f machineFlags) error {
 	lacking := 0
 	say := func(state, what, text string) { fmt.Fprintf(out, "%-8s %-13s %s\n", state, what, text) }
 	missing := func(what string, err error) {
-		lacking++
-		say("missing", what, err.Error())
+		all := []error{err}
+		var several *multierror.Error
+		if errors.As(err, &several) {
+			all = several.Errors
+		}
+		for _, err := range all {
+			lacking++
+			say("missing", what, err.Error())
+		}
 	}
 	version, err := host.QEMUVersion(ctx, f.qemu)
 	if err != nil {
@@ -74,7 +83,7 @@ func doctor(ctx context.Context, cmd *cobra.Command, f machineFlags) error {
 		return context.Cause(ctx)
 	}
 	if lacking > 0 {
-		return &exitError{record.ExitUnsupported, fmt.Errorf("%d things are missing for running machines", lacking)}
+		return &exitError{record.ExitUnsupported, errors.New("this host cannot run scenarios yet: see what is missing")}
 	}
 	fmt.Fprintln(out, "this host can run scenarios")
 	return nil
