@@ -69,6 +69,8 @@ type life struct {
 
 // boot starts a machine and returns when its agent answers.
 func (n *Node) boot(ctx context.Context) error {
+	// What a machine that ended by itself has left is put away first.
+	n.down()
 	n.world.emit(record.Event{Kind: record.KindNode, Node: n.name, State: record.StateStarting})
 	l, err := n.start(ctx)
 	if err != nil {
