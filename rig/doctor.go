@@ -31,6 +31,9 @@ scenarios can run here, else 3.`,
 }
 
 func doctor(ctx context.Context, cmd *cobra.Command, f machineFlags) error {
+	if err := f.check(); err != nil {
+		return err
+	}
 	out := cmd.OutOrStdout()
 	lacking := 0
 	say := func(state, what, text string) { fmt.Fprintf(out, "%-8s %-13s %s\n", state, what, text) }

@@ -77,6 +77,19 @@ func (f *machineFlags) addKernel(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&f.modules, "modules", "", "folder with the modules of -kernel")
 }
 
+// check refuses what makes no sense before anything is started.
+func (f *machineFlags) check() error {
+	switch f.accel {
+	case "", "auto", "kvm", "tcg":
+	default:
+		return usage("unknown acceleration %q: say -accel auto, kvm or tcg", f.accel)
+	}
+	if f.modules != "" && f.kernel == "" {
+		return usage("-modules %s without -kernel: name the kernel that they belong to", f.modules)
+	}
+	return nil
+}
+
 // build builds what is missing of the images.
 func (f *machineFlags) build(cmd *cobra.Command, log func(string)) (*images.Set, error) {
 	dir, err := project(cmd)

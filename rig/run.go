@@ -48,6 +48,9 @@ to the newest). A pattern is a scenario's name ("roundtrip/basic"), a folder
 
 func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	ctx := cmd.Context()
+	if err := f.check(); err != nil {
+		return err
+	}
 	dir, err := project(cmd)
 	if err != nil {
 		return usage("%w", err)
@@ -157,6 +160,9 @@ func newBuildCommand() *cobra.Command {
 		Short: "Build the machines' images, or what is missing of them",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := f.check(); err != nil {
+				return err
+			}
 			set, err := f.build(cmd, func(step string) { fmt.Fprintln(cmd.ErrOrStderr(), step) })
 			if err != nil {
 				return classify(cmd.Context(), err)

@@ -1,6 +1,6 @@
 module dsoftbus-rig/images/userland
 
-go 1.26.8
+go 1.26.0
 
 tool (
 	github.com/u-root/gobusybox/src/cmd/makebb

@@ -131,9 +131,9 @@ func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error
 			}
 			note := ""
 			if flags := noFlags(); flags != "" {
-				note = " (" + flags + ")"
+				note = " (though " + flags + ")"
 			}
-			why = fmt.Errorf("%s opens%s, but with it %w", kvmDevice, note, why)
+			why = fmt.Errorf("%s opens%s, but does not work: %w", kvmDevice, note, why)
 		}
 		if o.Accel == "kvm" {
 			return &UnsupportedError{fmt.Errorf("no hardware acceleration: %w; run with -accel tcg for software emulation", why)}
@@ -150,7 +150,7 @@ func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error
 
 // brief is an error in one short line; QEMU's last words may be many long ones.
 func brief(err error) string {
-	const most = 160
+	const most = 120
 	line := strings.Join(strings.Fields(console.Clean(strings.ReplaceAll(err.Error(), "\n", " "))), " ")
 	if r := []rune(line); len(r) > most {
 		line = string(r[:most]) + "…"

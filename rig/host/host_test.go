@@ -127,7 +127,7 @@ func TestACacheThatCannotBeWrittenIsNoFailure(t *testing.T) {
 
 func TestBrief(t *testing.T) {
 	err := errors.New("QEMU exited: failed\nAssertion \x1b[31m`ret' failed\n" + strings.Repeat("x", 500))
-	if got := brief(err); strings.ContainsAny(got, "\n\x1b") || len([]rune(got)) > 161 || !strings.HasPrefix(got, "QEMU exited: failed Assertion") {
+	if got := brief(err); strings.ContainsAny(got, "\n\x1b") || len([]rune(got)) > 121 || !strings.HasPrefix(got, "QEMU exited: failed Assertion") {
 		t.Errorf("%q", got)
 	}
 }

@@ -87,9 +87,10 @@ func (p *play) run(ctx context.Context) record.Event {
 		return broken(record.Invalid, record.Failed, err)
 	}
 	begin := time.Now()
-	network, err := lan.New(ctx, lan.Config{Note: func(line string) {
-		p.tell(record.Event{Kind: record.KindWarning, Text: line})
-	}})
+	network, err := lan.New(ctx, lan.Config{
+		Idle: time.Duration(float64(lan.DefaultIdle) * p.job.Slowdown),
+		Note: func(line string) { p.tell(record.Event{Kind: record.KindWarning, Text: line}) },
+	})
 	if err != nil {
 		return brokenHost(err)
 	}
