@@ -114,8 +114,8 @@ func (l *link) receive() (came bool, err error) {
 		}
 		l.heard.Store(int64(time.Since(l.born)))
 		if !came {
-			l.d.markers.print("dsoftbusd: cross-vm session ok %s", l.peer.ID)
 			l.d.links.comeUp(l)
+			l.d.markers.print("dsoftbusd: cross-vm session ok %s", l.peer.ID)
 		}
 		if err := l.take(channel, payload); err != nil {
 			return true, err

@@ -111,9 +111,12 @@ func socketFolder(tb testing.TB) string {
 	return dir
 }
 
-// config is that of a device which is paired with the others.
+// config is that of a device which is paired with the others. Where time is real, a host that is busy with something else
+// must not look like a dead peer.
 func config(tb testing.TB, id string, paired ...string) Config {
-	return Config{Device: deviceOf(tb, id), Pairings: pairedWith(tb, paired...), Limits: DefaultLimits()}
+	limits := DefaultLimits()
+	limits.DeadAfter = 30 * time.Second
+	return Config{Device: deviceOf(tb, id), Pairings: pairedWith(tb, paired...), Limits: limits}
 }
 
 // twoMachines gives node-a and node-b with a session between them. Only node-b has files.
