@@ -15,6 +15,7 @@ import (
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/suite"
+	"dsoftbus-rig/rig/warm"
 	"dsoftbus-rig/rig/worker"
 
 	"github.com/spf13/cobra"
@@ -27,6 +28,7 @@ func main() {
 			suite.ScenarioJob: suite.Work,
 			host.ProbeJob:     host.Probe,
 			host.NetworkJob:   host.Network,
+			warm.SaveJob:      warm.Make,
 		}))
 	}
 	os.Exit(run(os.Args[1:]))

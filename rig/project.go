@@ -8,6 +8,8 @@ import (
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/machine"
+	"dsoftbus-rig/rig/warm"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -101,13 +103,33 @@ func (f *machineFlags) build(cmd *cobra.Command, log func(string)) (*images.Set,
 
 // detect finds out what the host can do.
 func (f *machineFlags) detect(cmd *cobra.Command, set *images.Set, log func(string)) (*host.Host, error) {
-	cache, err := os.UserCacheDir()
+	cache, err := cacheDir()
 	if err != nil {
-		return nil, fmt.Errorf("find the cache folder: %w", err)
+		return nil, err
 	}
 	return host.Detect(cmd.Context(), host.Options{
-		QEMU: f.qemu, Accel: f.accel, CacheDir: filepath.Join(cache, "dsoftbus-rig"), Log: log,
+		QEMU: f.qemu, Accel: f.accel, CacheDir: cache, Log: log,
 	}, set)
+}
+
+// save makes, or finds, the machine that nodes are cloned from.
+func (f *machineFlags) save(cmd *cobra.Command, set *images.Set, h *host.Host, log func(string)) (machine.Saved, error) {
+	cache, err := cacheDir()
+	if err != nil {
+		return machine.Saved{}, err
+	}
+	return warm.Get(cmd.Context(), warm.Config{
+		Hardware: h.Hardware(set), Version: h.QEMUVersion, CacheDir: filepath.Join(cache, "machines"), Log: log,
+	})
+}
+
+// cacheDir is where the rig keeps what can be made again.
+func cacheDir() (string, error) {
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("find the cache folder: %w", err)
+	}
+	return filepath.Join(dir, "dsoftbus-rig"), nil
 }
 
 // usage is an error of how a command was called.

@@ -11,6 +11,7 @@ import (
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/report"
 	"dsoftbus-rig/rig/suite"
@@ -24,6 +25,7 @@ type runFlags struct {
 	runs    string
 	name    string
 	verbose bool
+	cold    bool
 }
 
 func newRunCommand() *cobra.Command {
@@ -42,6 +44,7 @@ to the newest). A pattern is a scenario's name ("roundtrip/basic"), a folder
 	f.add(cmd)
 	cmd.Flags().StringVar(&f.runs, "runs", "", "folder for the records (default: runs in the project's folder)")
 	cmd.Flags().StringVar(&f.name, "name", "", "what to call this run in its folder's name (default: the pattern)")
+	cmd.Flags().BoolVar(&f.cold, "cold", false, "boot every machine from its kernel, in place of cloning a saved one")
 	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show each step as it runs")
 	return cmd
 }
@@ -122,7 +125,13 @@ func playAll(ctx context.Context, cmd *cobra.Command, f runFlags, run *record.Ru
 	if err != nil {
 		return failHost(err)
 	}
-	err = suite.Run(ctx, suite.Config{Items: items, Host: h, Images: set, Run: run})
+	var saved machine.Saved
+	if !f.cold {
+		if saved, err = f.save(cmd, set, h, progress.Print); err != nil {
+			return failHost(err)
+		}
+	}
+	err = suite.Run(ctx, suite.Config{Items: items, Host: h, Images: set, Saved: saved, Run: run})
 	if ctx.Err() != nil {
 		why, _ = fail(record.Stopped, context.Cause(ctx))
 	}

@@ -67,6 +67,9 @@ func Run(ctx context.Context) error {
 	}
 	host := newHostWatch(control)
 	for {
+		if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte(agentapi.IdleLine), false); err != nil {
+			return err
+		}
 		if err := host.wait(ctx); err != nil {
 			return err
 		}

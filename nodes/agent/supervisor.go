@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/journal"
 
 	"golang.org/x/sys/unix"
@@ -22,9 +23,6 @@ import (
 // it left behind can hold the pipe for ever; what it prints then is not the
 // program's.
 const drainWait = 200 * time.Millisecond
-
-// unitAgent is the unit under which the agent itself writes to the journal.
-const unitAgent = "agent"
 
 // A process is one program the agent runs, in a process group of its own.
 type process struct {
@@ -182,7 +180,7 @@ func (s *Supervisor) Start(j *journal.Writer, program string, args []string) err
 	s.services[name] = p
 	go func() {
 		<-p.done
-		_ = j.Line(unitAgent, "stdout", fmt.Appendf(nil, "%s ended: %s", name, p.outcome()), false)
+		_ = j.Line(agentapi.AgentUnit, "stdout", fmt.Appendf(nil, "%s ended: %s", name, p.outcome()), false)
 	}()
 	return nil
 }

@@ -21,6 +21,15 @@ const (
 	JournalPort = "rig.journal"
 )
 
+// What the agent itself writes to the journal.
+const (
+	// AgentUnit is the unit of its entries.
+	AgentUnit = "agent"
+	// IdleLine says that the agent waits for the rig to connect: a machine that
+	// is saved then is like any other.
+	IdleLine = "waiting for the rig"
+)
+
 // Names on the SSH connection. The suffix keeps them apart from those the SSH
 // specifications may define (RFC 4250, section 4.6.1).
 const (

@@ -209,39 +209,49 @@ func (m *Machine) Run(ctx context.Context, command string, arguments, out any) e
 	if err != nil {
 		return fmt.Errorf("QMP %s: %w", command, err)
 	}
+	answer, err := m.converse(ctx, command, func() ([]byte, error) {
+		data, err := m.monitor.Run(data)
+		return bytes.Clone(data), err
+	})
+	if err != nil || out == nil {
+		return err
+	}
+	reply := struct {
+		Return any `json:"return"`
+	}{out}
+	if err := json.Unmarshal(answer, &reply); err != nil {
+		return fmt.Errorf("QMP %s: %w", command, err)
+	}
+	return nil
+}
+
+// converse waits for the answer to a command, for the end of ctx, or for that of
+// the machine; go-qemu itself waits for ever.
+func (m *Machine) converse(ctx context.Context, command string, ask func() ([]byte, error)) ([]byte, error) {
 	type answer struct {
 		data []byte
 		err  error
 	}
 	answered := make(chan answer, 1)
 	go func() {
-		data, err := m.monitor.Run(data)
-		answered <- answer{bytes.Clone(data), err}
+		data, err := ask()
+		answered <- answer{data, err}
 	}()
 	select {
 	case a := <-answered:
 		if a.err != nil {
 			select {
 			case <-m.done:
-				return m.err
+				return nil, m.err
 			default:
 			}
-			return fmt.Errorf("QMP %s: %w", command, a.err)
+			return nil, fmt.Errorf("QMP %s: %w", command, a.err)
 		}
-		if out == nil {
-			return nil
-		}
-		reply := struct {
-			Return any `json:"return"`
-		}{out}
-		if err := json.Unmarshal(a.data, &reply); err != nil {
-			return fmt.Errorf("QMP %s: %w", command, err)
-		}
-		return nil
+		return a.data, nil
 	case <-m.done:
-		return m.err
+		return nil, m.err
 	case <-ctx.Done():
-		return fmt.Errorf("QMP %s: %w", command, context.Cause(ctx))
+		return nil, fmt.Errorf("QMP %s: %w", command, context.Cause(ctx))
 	}
 }
 

@@ -24,6 +24,13 @@ type Hardware struct {
 	TSC    int    `json:"tsc_khz"` // the host's time stamp counter, told to emulated machines; 0: they find out
 	Kernel string `json:"kernel"`  // path of a bzImage, or of a vmlinux with a PVH note
 	Initrd string `json:"initrd"`  // path of the initramfs
+	Saved  Saved  `json:"saved"`   // what nodes are cloned from; its zero value: every machine boots
+}
+
+// Saved is a machine that was booted and saved.
+type Saved struct {
+	RAM   string `json:"ram"`   // path of its memory
+	State string `json:"state"` // path of all the rest
 }
 
 // A Spec says what machine to run. It has no state: the same Spec always gives
@@ -34,6 +41,14 @@ type Spec struct {
 	Append string // added to the kernel's command line
 	Memory int    // MiB; 0 is DefaultMemory
 	MAC    string // of the network card; "" gives the machine none
+
+	// RAM is a file that is the machine's memory; "" gives it memory of its own.
+	// With Shared what the machine writes goes to the file, which is how a save
+	// is made; without, it is the machine's alone, which is how a save is used.
+	RAM    string
+	Shared bool
+	// Incoming has the machine wait for a saved state, see Machine.Restore.
+	Incoming bool
 }
 
 // File descriptors of the child, in the order of exec.Cmd.ExtraFiles.
@@ -70,12 +85,16 @@ func (s Spec) Args() []string {
 	} else if s.TSC > 0 {
 		kernel += fmt.Sprintf(" tsc_early_khz=%d", s.TSC)
 	}
+	board := "pc"
+	if s.RAM != "" {
+		board += ",memory-backend=ram"
+	}
 	args := []string{
 		"-name", s.Name,
 		"-nodefaults", "-no-user-config", "-display", "none",
 		// -S: nothing runs before the rig has its sockets connected.
 		"-S", "-no-reboot",
-		"-machine", "pc", "-accel", accel, "-cpu", cpu, "-smp", "1", "-m", fmt.Sprint(memory),
+		"-machine", board, "-accel", accel, "-cpu", cpu, "-smp", "1", "-m", fmt.Sprint(memory),
 		"-rtc", "base=utc",
 		"-kernel", s.Kernel, "-initrd", s.Initrd, "-append", strings.TrimSpace(kernel + " " + s.Append),
 		"-chardev", socket("qmp", fdQMP), "-mon", "chardev=qmp,mode=control",
@@ -83,6 +102,18 @@ func (s Spec) Args() []string {
 		"-device", "virtio-serial-pci,max_ports=4",
 		"-chardev", socket("control", fdControl), "-device", "virtserialport,chardev=control,name=rig.control",
 		"-chardev", socket("journal", fdJournal), "-device", "virtserialport,chardev=journal,name=rig.journal",
+	}
+	if s.RAM != "" {
+		share := "off"
+		if s.Shared {
+			share = "on"
+		}
+		// QEMU reads a comma in a path only when it is doubled.
+		path := strings.ReplaceAll(s.RAM, ",", ",,")
+		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=%s,mem-path=%s", memory, share, path))
+	}
+	if s.Incoming {
+		args = append(args, "-incoming", "defer")
 	}
 	if s.MAC != "" {
 		args = append(args,

@@ -67,12 +67,13 @@ type life struct {
 	wanted  bool // its end is wanted, so it is no news
 }
 
-// boot starts a machine and returns when its agent answers.
-func (n *Node) boot(ctx context.Context) error {
+// boot starts a machine, a clone of the saved one unless cold, and returns when
+// its agent answers.
+func (n *Node) boot(ctx context.Context, cold bool) error {
 	// What a machine that ended by itself has left is put away first.
 	n.down()
 	n.world.emit(record.Event{Kind: record.KindNode, Node: n.name, State: record.StateStarting})
-	l, err := n.start(ctx)
+	l, err := n.start(ctx, cold)
 	if err != nil {
 		return n.wrap(record.NodeExited, err)
 	}
@@ -112,8 +113,13 @@ func (n *Node) boot(ctx context.Context) error {
 
 // start starts the machine's process, with all its streams read from the first
 // byte on.
-func (n *Node) start(ctx context.Context) (_ *life, err error) {
+func (n *Node) start(ctx context.Context, cold bool) (_ *life, err error) {
 	spec := machine.Spec{Hardware: n.world.cfg.Hardware, Name: n.name, MAC: n.mac.String()}
+	saved := spec.Saved
+	clone := saved.RAM != "" && !cold
+	if clone {
+		spec.RAM, spec.Incoming = saved.RAM, true
+	}
 	if err := os.WriteFile(n.files.QEMUCmd, []byte(spec.CommandLine()), 0o644); err != nil {
 		return nil, err
 	}
@@ -166,6 +172,16 @@ func (n *Node) start(ctx context.Context) (_ *life, err error) {
 		}
 		l.closers = append(l.closers, conn)
 		l.readers.Go(func() { s.read(conn) })
+	}
+	if clone {
+		state, err := os.Open(saved.State)
+		if err != nil {
+			return nil, err
+		}
+		defer state.Close()
+		if err := l.machine.Restore(ctx, state); err != nil {
+			return nil, err
+		}
 	}
 	n.mu.Lock()
 	n.life = l
@@ -309,7 +325,7 @@ func (n *Node) startServices(ctx context.Context) error {
 
 // ended reports whether the agent says in this line that a service has ended.
 func ended(l console.Line, program string) bool {
-	return l.Unit == "agent" && strings.HasPrefix(l.Text, program+" ended: ")
+	return l.Unit == agentapi.AgentUnit && strings.HasPrefix(l.Text, program+" ended: ")
 }
 
 // lastWords returns what a program printed last, for an error text.

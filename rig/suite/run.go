@@ -10,6 +10,7 @@ import (
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/lan"
+	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/worker"
 )
@@ -19,6 +20,7 @@ type Config struct {
 	Items  []Item
 	Host   *host.Host
 	Images *images.Set
+	Saved  machine.Saved // what nodes are cloned from; its zero value: every machine boots
 	Run    *record.Run
 }
 
@@ -48,9 +50,11 @@ func runOne(ctx context.Context, cfg Config, item Item) error {
 		e.Kind, e.Scenario = record.KindScenarioEnd, item.Name
 		return appendEvent(e)
 	}
+	hardware := cfg.Host.Hardware(cfg.Images)
+	hardware.Saved = cfg.Saved
 	p, err := worker.Start(ctx, ScenarioJob, Job{
 		Name: item.Name, File: item.File, RunDir: cfg.Run.Dir(), Slowdown: cfg.Host.Slowdown, Root: os.Geteuid() == 0,
-		Hardware: cfg.Host.Hardware(cfg.Images),
+		Hardware: hardware,
 	})
 	if err != nil {
 		reason := record.Internal

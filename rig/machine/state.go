@@ -1,0 +1,88 @@
+package machine
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+)
+
+// Save stops the machine and writes its state, all but its memory, to file. The
+// memory is in Spec.RAM, which must be Shared; the file is complete with it once
+// the process has ended. Save consumes the machine's events.
+func (m *Machine) Save(ctx context.Context, file *os.File) error {
+	if err := m.Run(ctx, "stop", nil, nil); err != nil {
+		return fmt.Errorf("save machine %s: %w", m.spec.Name, err)
+	}
+	if err := m.migrate(ctx, "migrate", file); err != nil {
+		return fmt.Errorf("save machine %s: %w", m.spec.Name, err)
+	}
+	return nil
+}
+
+// Restore reads a state that Save wrote into a machine that was started with
+// Incoming on the same kind of hardware, over the same memory. It then is where
+// the saved one was, and stopped. Restore consumes the machine's events while it
+// lasts.
+func (m *Machine) Restore(ctx context.Context, file *os.File) error {
+	if err := m.migrate(ctx, "migrate-incoming", file); err != nil {
+		return fmt.Errorf("restore machine %s: %w", m.spec.Name, err)
+	}
+	return nil
+}
+
+// migrate moves the state through a file. Memory is left out (x-ignore-shared),
+// which is what makes it quick: it is mapped, not copied.
+func (m *Machine) migrate(ctx context.Context, command string, file *os.File) error {
+	type capability struct {
+		Capability string `json:"capability"`
+		State      bool   `json:"state"`
+	}
+	err := m.Run(ctx, "migrate-set-capabilities", map[string]any{
+		"capabilities": []capability{{"events", true}, {"x-ignore-shared", true}},
+	}, nil)
+	if err != nil {
+		return err
+	}
+	if err := m.giveFile(ctx, "state", file); err != nil {
+		return err
+	}
+	if err := m.Run(ctx, command, map[string]string{"uri": "fd:state"}, nil); err != nil {
+		return err
+	}
+	for {
+		select {
+		case e, ok := <-m.events:
+			if !ok {
+				<-m.done
+				return m.err
+			}
+			if e.Name != "MIGRATION" {
+				continue
+			}
+			switch e.Data["status"] {
+			case "completed":
+				return nil
+			case "failed", "cancelled":
+				return m.cause(errors.New("QEMU says that it " + fmt.Sprint(e.Data["status"])))
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// giveFile hands an open file to QEMU under a name.
+func (m *Machine) giveFile(ctx context.Context, name string, file *os.File) error {
+	command, err := json.Marshal(map[string]any{"execute": "getfd", "arguments": map[string]string{"fdname": name}})
+	if err != nil {
+		return err
+	}
+	_, err = m.converse(ctx, "getfd", func() ([]byte, error) {
+		data, err := m.monitor.RunWithFile(command, file)
+		return bytes.Clone(data), err
+	})
+	return err
+}
