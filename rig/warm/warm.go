@@ -16,6 +16,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"dsoftbus-rig/rig/machine"
@@ -34,6 +35,14 @@ const (
 	ramFile      = "ram"
 	stateFile    = "state"
 	manifestFile = "save.json"
+	asidePrefix  = "save-new-" // of a folder whose save is not finished
+)
+
+// What stays in the cache: so many saves, a hundred MiB each, and any that was used
+// within so long, since a run may be about to clone it.
+const (
+	keepSaves = 3
+	keepUsed  = time.Hour
 )
 
 // manifest says what a save is and how to tell that it is whole. It is written
@@ -76,7 +85,7 @@ func Get(ctx context.Context, cfg Config) (machine.Saved, error) {
 	defer unlock()
 	switch err := check(dir, cfg); {
 	case err == nil:
-		return saved, nil
+		return saved, touch(dir)
 	case !errors.Is(err, os.ErrNotExist):
 		cfg.Log(fmt.Sprintf("the saved machine is of no use and is made anew: %v", err))
 	}
@@ -84,7 +93,53 @@ func Get(ctx context.Context, cfg Config) (machine.Saved, error) {
 	if err := build(ctx, cfg, dir); err != nil {
 		return saved, fmt.Errorf("save a machine: %w", err)
 	}
+	if err := prune(cfg.CacheDir, dir); err != nil {
+		cfg.Log(fmt.Sprintf("old saved machines stay: %v", err))
+	}
 	return saved, nil
+}
+
+// touch notes that a save is used.
+func touch(dir string) error {
+	now := time.Now()
+	return os.Chtimes(filepath.Join(dir, manifestFile), now, now)
+}
+
+// prune removes all saves but the newest ones, those in use, and keep; and what
+// builders that were killed have left.
+func prune(cacheDir, keep string) error {
+	type save struct {
+		dir  string
+		used time.Time
+	}
+	entries, err := os.ReadDir(cacheDir)
+	if err != nil {
+		return err
+	}
+	var saves []save
+	var errs error
+	for _, e := range entries {
+		dir := filepath.Join(cacheDir, e.Name())
+		if !e.IsDir() || dir == keep {
+			continue
+		}
+		info, err := os.Stat(filepath.Join(dir, manifestFile))
+		if err != nil {
+			// Without a manifest it is unfinished, or half removed.
+			if info, err = e.Info(); err == nil && time.Since(info.ModTime()) > keepUsed {
+				errs = errors.Join(errs, os.RemoveAll(dir))
+			}
+			continue
+		}
+		saves = append(saves, save{dir, info.ModTime()})
+	}
+	slices.SortFunc(saves, func(a, b save) int { return b.used.Compare(a.used) })
+	for i, s := range saves {
+		if i >= keepSaves-1 && time.Since(s.used) > keepUsed {
+			errs = errors.Join(errs, os.RemoveAll(s.dir))
+		}
+	}
+	return errs
 }
 
 // spec is the machine that is saved. Its card's address is nobody's: every clone
@@ -213,7 +268,7 @@ func sumOf(name string) (fileSum, error) {
 // build has a worker make a save aside, and puts it in its place.
 func build(ctx context.Context, cfg Config, dir string) (err error) {
 	start := time.Now()
-	aside, err := os.MkdirTemp(cfg.CacheDir, "save-new-")
+	aside, err := os.MkdirTemp(cfg.CacheDir, asidePrefix)
 	if err != nil {
 		return err
 	}
