@@ -40,7 +40,7 @@ type rigRun struct {
 const runLimit = 4 * time.Minute
 
 // startRun starts `rig run -v` on one scenario.
-func startRun(t *testing.T, script string) *rigRun {
+func startRun(t *testing.T, script string, flags ...string) *rigRun {
 	t.Helper()
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
@@ -54,7 +54,7 @@ func startRun(t *testing.T, script string) *rigRun {
 	// A run that hangs is a failure of its own, not of the whole test program.
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	t.Cleanup(cancel)
-	r.cmd = exec.CommandContext(ctx, rigBinary, "run", "-v", "-runs", r.dir, file)
+	r.cmd = exec.CommandContext(ctx, rigBinary, append([]string{"run", "-v", "-runs", r.dir, file}, flags...)...)
 	r.cmd.Stderr = &r.stderr
 	// A process group of its own, as a shell gives each command.
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -188,7 +188,12 @@ ro.nexus.build=dev
 `
 
 func TestRoundtrip(t *testing.T) {
-	r := startRun(t, roundtrip)
+	t.Run("clones", func(t *testing.T) { testRoundtrip(t) })
+	t.Run("cold", func(t *testing.T) { testRoundtrip(t, "-cold") })
+}
+
+func testRoundtrip(t *testing.T, flags ...string) {
+	r := startRun(t, roundtrip, flags...)
 	if status := r.end(); status != record.ExitGreen {
 		t.Fatalf("exit status %d", status)
 	}
@@ -211,7 +216,7 @@ func TestRoundtrip(t *testing.T) {
 		t.Fatalf("nodes %+v", s.Nodes)
 	}
 	for _, n := range s.Nodes {
-		for what, path := range map[string]string{"-name " + n.Name + " ": n.QEMUCmd, `"unit":"dsoftbusd"`: n.Journal, "u-root": n.Console} {
+		for what, path := range map[string]string{"-name " + n.Name + " ": n.QEMUCmd, `"unit":"dsoftbusd"`: n.Journal, "": n.Console} {
 			data, err := os.ReadFile(r.latest(filepath.FromSlash(path)))
 			if err != nil || !bytes.Contains(data, []byte(what)) {
 				t.Errorf("%s: no %q in %d bytes, %v", path, what, len(data), err)
@@ -238,6 +243,57 @@ func TestRoundtrip(t *testing.T) {
 	secrets(t, r.latest())
 }
 
+// A clone is told from a machine that booted by its command line and console.
+func TestColdAndClones(t *testing.T) {
+	for _, tt := range []struct {
+		name, up string
+		flags    []string
+		clones   bool
+	}{
+		{"clones", "up -only A", nil, true},
+		{"up -cold", "up -cold -only A", nil, false},
+		{"rig run -cold", "up -only A", []string{"-cold"}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := startRun(t, "# Looks.\n"+tt.up+"\nexec A date\n", tt.flags...)
+			if status := r.end(); status != record.ExitGreen {
+				t.Fatalf("exit status %d", status)
+			}
+			line, err := os.ReadFile(r.latest("test", "A", "qemu.cmd"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			console, err := os.ReadFile(r.latest("test", "A", "console.log"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if cloned, booted := bytes.Contains(line, []byte("-incoming")), bytes.Contains(console, []byte("u-root")); cloned != tt.clones || booted == tt.clones {
+				t.Errorf("cloned %t, booted %t", cloned, booted)
+			}
+		})
+	}
+}
+
+// No two machines ever draw the same random bytes, whichever run they belong to.
+func TestNoTwoClonesDrawTheSame(t *testing.T) {
+	drawn := map[string]bool{}
+	const runs = 3
+	for range runs {
+		r := startRun(t, "# Draws.\nup -only\nexec A cat /proc/sys/kernel/random/uuid\nexec B cat /proc/sys/kernel/random/uuid\nexec A cat /proc/sys/kernel/random/boot_id\nexec B cat /proc/sys/kernel/random/boot_id\n")
+		if status := r.end(); status != record.ExitGreen {
+			t.Fatalf("exit status %d", status)
+		}
+		for line := range strings.Lines(r.output.String()) {
+			if _, uuid, ok := strings.Cut(line, "stdout| "); ok {
+				drawn[strings.TrimSpace(uuid)] = true
+			}
+		}
+	}
+	if len(drawn) != 4*runs {
+		t.Errorf("%d different ones of %d: %v", len(drawn), 4*runs, drawn)
+	}
+}
+
 // journal checks that a node's journal has whole entries without gaps.
 func journal(t *testing.T, name string) {
 	t.Helper()
@@ -245,17 +301,21 @@ func journal(t *testing.T, name string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	next := 1
+	next := 0
 	for line := range bytes.Lines(data) {
 		var e struct {
 			Seq  int
 			Mono int64 `json:"mono_ns"`
 			Time time.Time
 		}
-		if err := json.Unmarshal(line, &e); err != nil || e.Seq != next || e.Mono <= 0 || e.Time.IsZero() {
+		if err := json.Unmarshal(line, &e); err != nil || e.Mono <= 0 || e.Time.IsZero() {
 			t.Fatalf("%s: entry %d is %s (%v)", name, next, line, err)
 		}
-		next++
+		// A clone goes on counting where the machine it was cloned from was.
+		if next != 0 && e.Seq != next {
+			t.Fatalf("%s: entry %d, want %d", name, e.Seq, next)
+		}
+		next = e.Seq + 1
 	}
 }
 
