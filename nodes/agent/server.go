@@ -58,6 +58,11 @@ func (s *Server) Serve(ctx context.Context, rw io.ReadWriteCloser) error {
 		return fmt.Errorf("ssh handshake: %w", err)
 	}
 	defer conn.Close()
+	// The first entry the rig reads on a new connection: by it a program that
+	// prints nothing, run on a clone that has printed nothing, is in step too.
+	if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte("the rig is connected"), false); err != nil {
+		return err
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var handlers sync.WaitGroup
