@@ -128,7 +128,7 @@ func playAll(ctx context.Context, cmd *cobra.Command, f runFlags, run *record.Ru
 	var saved machine.Saved
 	if !f.cold {
 		if saved, err = f.save(cmd, set, h, progress.Print); err != nil {
-			return failHost(err)
+			return fail(record.ImageFailed, err)
 		}
 	}
 	err = suite.Run(ctx, suite.Config{Items: items, Host: h, Images: set, Saved: saved, Run: run})
