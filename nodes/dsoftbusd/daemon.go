@@ -40,6 +40,7 @@ type daemon struct {
 	markers  *markers
 	log      *log.Logger
 
+	ready       chan struct{} // closed when the first announce has gone out and the marker says so
 	announceNow chan struct{} // holds one: someone is waiting to hear of us
 	handshakes  chan struct{} // one element for each unfinished handshake
 	programs    chan struct{} // one element for each connected program
@@ -103,10 +104,22 @@ func newDaemon(cfg Config, network Network) (*daemon, error) {
 		links:       newLinks(),
 		markers:     newMarkers(cfg.Markers),
 		log:         log.New(cfg.Log, "dsoftbusd: ", 0),
+		ready:       make(chan struct{}),
 		announceNow: make(chan struct{}, 1),
 		handshakes:  make(chan struct{}, cfg.Limits.Handshakes),
 		programs:    make(chan struct{}, cfg.Limits.Programs),
 	}, nil
+}
+
+// awaitReady waits until this device is ready; it tells whether ctx is still going on. Nothing is heard and nobody is let in
+// before, so that no marker comes in front of the one that says ready. Whoever is early waits in a socket.
+func (d *daemon) awaitReady(ctx context.Context) bool {
+	select {
+	case <-d.ready:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }
 
 // dials says whether this device is the one that dials: of two, the one with the smaller id.

@@ -27,7 +27,7 @@ const (
 // announceLoop announces this device until ctx ends. It also answers announces of peers that may not know this device.
 func (d *daemon) announceLoop(ctx context.Context) {
 	sent := 0 // since the interface is up
-	failing := false
+	failing, ready := false, false
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -49,7 +49,11 @@ func (d *daemon) announceLoop(ctx context.Context) {
 			continue
 		}
 		failing = false
-		d.markers.printOnce("dsoftbusd: ready")
+		if !ready {
+			ready = true
+			d.markers.print("dsoftbusd: ready")
+			close(d.ready)
+		}
 		if sent < len(announceBurst) {
 			timer.Reset(announceBurst[sent])
 			sent++
@@ -61,6 +65,9 @@ func (d *daemon) announceLoop(ctx context.Context) {
 
 // hearLoop takes in announces until ctx ends.
 func (d *daemon) hearLoop(ctx context.Context) {
+	if !d.awaitReady(ctx) {
+		return
+	}
 	// More than the largest announce: what follows it is ignored, not an error.
 	buf := make([]byte, 2048)
 	for {

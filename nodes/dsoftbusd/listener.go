@@ -16,6 +16,9 @@ const acceptRetry = 50 * time.Millisecond
 
 // acceptSessions takes connections of whoever connects until ctx ends.
 func (d *daemon) acceptSessions(ctx context.Context) {
+	if !d.awaitReady(ctx) {
+		return
+	}
 	for {
 		raw, err := d.network.Sessions.Accept()
 		if err != nil {

@@ -91,7 +91,7 @@ func Get(ctx context.Context, cfg Config) (machine.Saved, error) {
 	}
 	cfg.Log("saving a booted machine, of which nodes will be clones")
 	if err := build(ctx, cfg, dir); err != nil {
-		return saved, fmt.Errorf("save a machine: %w; -cold boots every machine instead", err)
+		return saved, fmt.Errorf("save a machine: %w", err)
 	}
 	if err := prune(cfg.CacheDir, dir); err != nil {
 		cfg.Log(fmt.Sprintf("old saved machines stay: %v", err))
