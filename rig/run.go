@@ -73,7 +73,7 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	if err != nil {
 		return err
 	}
-	progress.Folder(shownDir(run.Dir()))
+	progress.Folder(suite.Shown(run.Dir()))
 	why, recErr := playAll(ctx, cmd, f, run, items, progress)
 	summary, err := run.Finish(why)
 	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
@@ -83,17 +83,8 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	if recErr != nil {
 		return &exitError{record.ExitBroken, recErr}
 	}
-	var reason record.Reason
-	if why != nil {
-		reason = why.Reason
-	}
-	for _, s := range summary.Scenarios {
-		if s.Result == summary.Result && s.Failure != nil && reason == "" {
-			reason = s.Failure.Reason
-		}
-	}
-	if status := record.ExitStatus(summary.Result, reason); status != record.ExitGreen {
-		return &exitError{status: status}
+	if summary.Exit != record.ExitGreen {
+		return &exitError{status: summary.Exit}
 	}
 	return nil
 }
@@ -154,17 +145,6 @@ func (f *runFlags) runName(patterns []string, items []suite.Item) string {
 		return strings.ReplaceAll(strings.Trim(patterns[0], "/*"), "/", "-")
 	}
 	return "suite"
-}
-
-// shownDir is a folder as it is shown: relative when it lies below the current
-// one.
-func shownDir(dir string) string {
-	if cwd, err := os.Getwd(); err == nil {
-		if rel, err := filepath.Rel(cwd, dir); err == nil && filepath.IsLocal(rel) {
-			return rel
-		}
-	}
-	return dir
 }
 
 func newBuildCommand() *cobra.Command {

@@ -105,7 +105,7 @@ func list(dir string) (map[string]string, error) {
 		if err != nil {
 			return err
 		}
-		files[strings.TrimSuffix(filepath.ToSlash(rel), extension)] = shown(file)
+		files[strings.TrimSuffix(filepath.ToSlash(rel), extension)] = Shown(file)
 		return nil
 	})
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -128,9 +128,9 @@ func nameOf(root, file string) string {
 	return base
 }
 
-// shown is a path as messages show it: relative to the current folder when it is
+// Shown is a path as messages show it: relative to the current folder when it is
 // below it.
-func shown(file string) string {
+func Shown(file string) string {
 	cwd, err := os.Getwd()
 	if err != nil {
 		return file
