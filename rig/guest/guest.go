@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/rig/machine"
 
 	"github.com/pkg/sftp"
 	"golang.org/x/crypto/ssh"
@@ -36,6 +37,34 @@ type Client struct {
 
 	filesMu sync.Mutex
 	files   *sftp.Client
+}
+
+// Reach connects to the agent of a machine, which may still be booting. ctx bounds
+// the waiting; a machine that ends while its agent is awaited ends it too, and
+// the error is then the machine's.
+func Reach(ctx context.Context, m *machine.Machine) (*Client, error) {
+	conn, err := m.Dial(ctx, "control")
+	if err != nil {
+		return nil, err
+	}
+	connecting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		select {
+		case <-m.Done():
+			cancel(m.Err())
+		case <-connecting.Done():
+		}
+	}()
+	client, err := Connect(connecting, conn)
+	switch {
+	case err == nil:
+		return client, nil
+	case ctx.Err() != nil:
+		return nil, err
+	}
+	// The connection breaks before the process is gone.
+	return nil, m.Cause(err)
 }
 
 // Connect speaks SSH on a connection to the control port. The machine may still

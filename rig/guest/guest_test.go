@@ -19,9 +19,9 @@ import (
 	"dsoftbus-rig/nodes/journal"
 )
 
-// A machine is an agent that serves this process instead of a virtual machine,
+// A standIn is an agent that serves this process instead of a virtual machine,
 // running the host's programs.
-type machine struct {
+type standIn struct {
 	*Client
 	near, far net.Conn
 	paused    sync.Mutex // held while the machine hangs
@@ -44,19 +44,19 @@ func (p *pausable) Read(b []byte) (int, error) {
 }
 
 // hang makes the machine hang: nothing it is sent from now on is looked at.
-func (m *machine) hang(t *testing.T) {
+func (m *standIn) hang(t *testing.T) {
 	t.Helper()
 	m.paused.Lock()
 }
 
-func (m *machine) Write(b []byte) (int, error) {
+func (m *standIn) Write(b []byte) (int, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.journal.Write(b)
 }
 
 // lines returns the journal so far, as "unit/stream text".
-func (m *machine) lines(t *testing.T) []string {
+func (m *standIn) lines(t *testing.T) []string {
 	m.mu.Lock()
 	data := bytes.Clone(m.journal.Bytes())
 	m.mu.Unlock()
@@ -71,9 +71,9 @@ func (m *machine) lines(t *testing.T) []string {
 	return out
 }
 
-func newMachine(t *testing.T) *machine {
+func newStandIn(t *testing.T) *standIn {
 	t.Helper()
-	m := &machine{}
+	m := &standIn{}
 	l, err := net.Listen("unix", filepath.Join(t.TempDir(), "control"))
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func newMachine(t *testing.T) *machine {
 }
 
 func TestExec(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	tests := []struct {
 		name           string
 		argv           []string
@@ -158,7 +158,7 @@ func TestExec(t *testing.T) {
 }
 
 func TestExecOfMuchOutput(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	var out bytes.Buffer
 	got, err := m.Exec(t.Context(), []string{"sh", "-c", "head -c 8000000 /dev/zero"}, &out, io.Discard)
 	if err != nil || got.Status != 0 || out.Len() != 8_000_000 {
@@ -167,7 +167,7 @@ func TestExecOfMuchOutput(t *testing.T) {
 }
 
 func TestExecIsKilledWithItsContext(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	late := errors.New("took too long")
 	r, w := io.Pipe()
@@ -189,7 +189,7 @@ func TestExecIsKilledWithItsContext(t *testing.T) {
 
 // A child that keeps the output open does not keep a finished program from ending.
 func TestExecDoesNotWaitForChildren(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	var out bytes.Buffer
 	got, err := m.Exec(t.Context(), []string{"sh", "-c", "sleep 1000 & echo $!"}, &out, io.Discard)
 	if err != nil || got.Status != 0 {
@@ -201,7 +201,7 @@ func TestExecDoesNotWaitForChildren(t *testing.T) {
 }
 
 func TestServices(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	call := func(method string, in any) error { return m.Call(t.Context(), method, in, nil) }
 	sleeper := filepath.Join(t.TempDir(), "sleeper")
 	script := "#!/bin/sh\ntrap 'echo bye; exit 0' TERM\ntrap 'echo hup' HUP\necho ready $1\nwhile :; do sleep 0.01; done\n"
@@ -256,7 +256,7 @@ func TestServices(t *testing.T) {
 }
 
 func TestServiceThatIgnoresSIGTERMIsKilled(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	if err := m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: "sh", Args: []string{"-c", "trap '' TERM; echo up; while :; do sleep 0.01; done"}}, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestServiceThatIgnoresSIGTERMIsKilled(t *testing.T) {
 }
 
 func TestCalls(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	var info agentapi.Info
 	if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{Hostname: "node-a"}, &info); err != nil {
 		t.Fatal(err)
@@ -289,7 +289,7 @@ func TestCalls(t *testing.T) {
 }
 
 func TestFiles(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	dir := t.TempDir()
 	src := filepath.Join(dir, "src")
 	content := bytes.Repeat([]byte("0123456789abcdef"), 100_000)
@@ -338,7 +338,7 @@ func TestFiles(t *testing.T) {
 }
 
 func TestALostAgentEndsEverything(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	errs := make(chan error, 2)
 	started, w := io.Pipe()
 	go func() {
@@ -363,7 +363,7 @@ func TestALostAgentEndsEverything(t *testing.T) {
 
 // An agent that stays connected and says nothing is as lost as one that is gone.
 func TestASilentAgentIsLost(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	if err := m.Watch(time.Millisecond, time.Nanosecond); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "no sign of life") {
 		t.Fatalf("got %v", err)
 	}
@@ -371,7 +371,7 @@ func TestASilentAgentIsLost(t *testing.T) {
 
 // A machine that hangs answers nothing any more and breaks no connection.
 func TestAMachineThatHangsHoldsNobodyUp(t *testing.T) {
-	m := newMachine(t)
+	m := newStandIn(t)
 	src := filepath.Join(t.TempDir(), "src")
 	if err := os.WriteFile(src, make([]byte, 8<<20), 0o644); err != nil {
 		t.Fatal(err)

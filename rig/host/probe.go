@@ -92,10 +92,6 @@ func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
 		for range m.Events() {
 		}
 	})
-	control, err := m.Dial(ctx, "control")
-	if err != nil {
-		return 0, err
-	}
 	if hw.Accel == "kvm" {
 		silent := time.AfterFunc(firstByte, func() {
 			select {
@@ -106,14 +102,10 @@ func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
 		})
 		defer silent.Stop()
 	}
-	readers.Go(func() {
-		<-m.Done()
-		fail(m.Err())
-	})
 	if err := m.Resume(ctx); err != nil {
 		return 0, err
 	}
-	agent, err := guest.Connect(ctx, control)
+	agent, err := guest.Reach(ctx, m)
 	if err != nil {
 		return 0, err
 	}

@@ -142,7 +142,7 @@ func (m *Machine) wait() {
 func (m *Machine) connectMonitor(ctx context.Context) error {
 	monitor, err := qmp.NewSocketMonitor("unix", m.address("qmp"), startWait)
 	if err != nil {
-		return m.cause(fmt.Errorf("connect to QMP: %w", err))
+		return m.Cause(fmt.Errorf("connect to QMP: %w", err))
 	}
 	connected := make(chan error, 1)
 	go func() { connected <- monitor.Connect() }()
@@ -151,7 +151,7 @@ func (m *Machine) connectMonitor(ctx context.Context) error {
 	select {
 	case err = <-connected:
 		if err != nil {
-			err = m.cause(fmt.Errorf("QMP greeting: %w", err))
+			err = m.Cause(fmt.Errorf("QMP greeting: %w", err))
 		}
 	case <-m.done:
 		err = m.err
@@ -181,9 +181,9 @@ func (m *Machine) connectMonitor(ctx context.Context) error {
 	return nil
 }
 
-// cause prefers the process's end, if it comes within a moment, to what followed
+// Cause prefers the process's end, if it comes within a moment, to what followed
 // from it: a broken connection says nothing, QEMU's last words say it all.
-func (m *Machine) cause(err error) error {
+func (m *Machine) Cause(err error) error {
 	soon := time.NewTimer(drainWait)
 	defer soon.Stop()
 	select {

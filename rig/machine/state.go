@@ -66,7 +66,7 @@ func (m *Machine) migrate(ctx context.Context, command string, file *os.File) er
 			case "completed":
 				return nil
 			case "failed", "cancelled":
-				return m.cause(errors.New("QEMU says that it " + fmt.Sprint(e.Data["status"])))
+				return m.Cause(errors.New("QEMU says that it " + fmt.Sprint(e.Data["status"])))
 			}
 		case <-ctx.Done():
 			return context.Cause(ctx)

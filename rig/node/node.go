@@ -77,23 +77,7 @@ func (n *Node) boot(ctx context.Context, cold bool) error {
 	if err != nil {
 		return n.wrap(record.NodeExited, err)
 	}
-	conn, err := l.machine.Dial(ctx, "control")
-	if err != nil {
-		return n.wrap(record.NodeExited, err)
-	}
-	// A machine that dies while its agent is awaited ends the waiting.
-	connecting, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	stop := make(chan struct{})
-	defer close(stop)
-	go func() {
-		select {
-		case <-l.machine.Done():
-			cancel(l.machine.Err())
-		case <-stop:
-		}
-	}()
-	agent, err := guest.Connect(connecting, conn)
+	agent, err := guest.Reach(ctx, l.machine)
 	if err != nil {
 		reason := record.BootTimeout
 		if errors.Is(err, machine.ErrExited) {
