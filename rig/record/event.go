@@ -21,8 +21,9 @@ const Schema = 1
 type Kind string
 
 const (
-	KindRunStart      Kind = "run-start"      // Name, Total, Host
-	KindScenarioStart Kind = "scenario-start" // File
+	KindRunStart      Kind = "run-start"      // Name, Total, Host, Seed
+	KindPlan          Kind = "plan"           // Plan: scenarios that will be played next, in the order in which they are listed and shown
+	KindScenarioStart Kind = "scenario-start" // File, Of
 	KindPhase         Kind = "phase"          // Name, Seconds: a phase of the scenario that has ended (boot, configure, services, script, teardown, …)
 	KindSection       Kind = "section"        // Line, Text: a comment line of the script
 	KindStepStart     Kind = "step-start"     // Step, Line, Text
@@ -57,7 +58,10 @@ type Event struct {
 	Name    string   `json:"name,omitempty"`    // of a run, a phase, a budget
 	Total   int      `json:"total,omitempty"`   // how many scenarios the run is to have
 	Host    *Host    `json:"host,omitempty"`    // what runs the machines
+	Seed    *uint64  `json:"seed,omitempty"`    // what the order was shuffled by
+	Plan    []string `json:"plan,omitempty"`    // names of scenarios
 	File    string   `json:"file,omitempty"`    // the scenario's file
+	Of      string   `json:"of,omitempty"`      // the scenario's own name, when this is a further playing of it ("roundtrip/basic@2")
 	Step    int      `json:"step,omitempty"`    // number of the step in the scenario, from 1
 	Line    int      `json:"line,omitempty"`    // line in the scenario's file, from 1
 	Text    string   `json:"text,omitempty"`    // the line, output, or message itself
@@ -81,7 +85,10 @@ type Host struct {
 	Kernel   string  `json:"kernel,omitempty"`   // release of the kernel in the machines
 	Accel    string  `json:"accel,omitempty"`    // "kvm", "tcg"
 	Why      string  `json:"why,omitempty"`      // why this acceleration and not a better one
-	Slowdown float64 `json:"slowdown,omitempty"` // what deadlines are multiplied by
+	Slowdown float64 `json:"slowdown,omitempty"` // what deadlines are multiplied by, Crowding included
+	Cores    int     `json:"cores,omitempty"`    // processors the run may use
+	Jobs     int     `json:"jobs,omitempty"`     // how many scenarios are played side by side
+	Crowding float64 `json:"crowding,omitempty"` // how many busy machines share a core then; at least 1
 	Line     string  `json:"line,omitempty"`     // all of that in one line, as it is printed
 }
 

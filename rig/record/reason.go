@@ -19,6 +19,8 @@ const (
 	OverBudget       Reason = "budget"
 	StepFailed       Reason = "step-failed"
 	WorkerDied       Reason = "worker-died"
+	ColdDiffers      Reason = "cold-differs"
+	RunTimeout       Reason = "run-timeout"
 	HostUnsupported  Reason = "host-unsupported"
 	ImageFailed      Reason = "image-failed"
 	Invalid          Reason = "invalid"
@@ -70,6 +72,10 @@ var reasons = []ReasonInfo{
 		"Read the step's message; its output is in events.jsonl."},
 	{WorkerDied, Broken, "the process that ran the scenario ended without a verdict",
 		"Look for out-of-memory kills in the host's kernel log; the scenario's events.jsonl shows how far it came."},
+	{ColdDiffers, Broken, "the scenario went otherwise on booted machines than on clones",
+		"Compare events.jsonl of the two playings, NAME and NAME@cold; a clone must not be told from a machine that booted."},
+	{RunTimeout, Failed, "the time of the whole run was over",
+		"Give the run longer with -timeout, or have fewer scenarios in it with -shard."},
 	{Stopped, Interrupted, "the run was stopped before the scenario ended",
 		"Run it again; what was recorded until then is in the scenario's folder."},
 	{Internal, Broken, "the rig itself went wrong",

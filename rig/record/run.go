@@ -130,18 +130,23 @@ func writeAside(path string, write func(io.Writer) error) (err error) {
 	return f.CloseAtomicallyReplace()
 }
 
-// sanitize returns name as a file name: letters, digits, ".", "_" and "-" stay, everything else becomes "-"; never hidden, never
-// empty, 64 bytes at most.
+// sanitize returns name as a file name: letters, digits, ".", "_", "-" and "@" stay, everything else becomes "-"; never hidden, never
+// empty, 64 bytes at most. What is behind the last "@", which tells the playings of one scenario apart, is never cut off.
 func sanitize(name string) string {
 	name = strings.Map(func(r rune) rune {
 		switch {
-		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-':
+		case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z', r >= '0' && r <= '9', r == '.', r == '_', r == '-', r == '@':
 			return r
 		}
 		return '-'
 	}, name)
 	name = strings.TrimLeft(name, ".-")
-	name = strings.TrimRight(name[:min(len(name), 64)], "-.")
+	const most = 64
+	end := ""
+	if i := strings.LastIndexByte(name, '@'); len(name) > most && i >= max(0, len(name)-most/2) {
+		name, end = name[:i], name[i:]
+	}
+	name = strings.TrimRight(name[:min(len(name), most-len(end))]+end, "-.")
 	if name == "" {
 		return "run"
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -135,6 +136,10 @@ func TestSanitize(t *testing.T) {
 		{"-rf", "rf"},
 		{strings.Repeat("n", 100), strings.Repeat("n", 64)},
 		{"v1.2_x-Y", "v1.2_x-Y"},
+		{"basic@2", "basic@2"},
+		{"basic@cold", "basic@cold"},
+		{strings.Repeat("n", 100) + "@cold12", strings.Repeat("n", 57) + "@cold12"},
+		{"@" + strings.Repeat("n", 100), "@" + strings.Repeat("n", 63)},
 	}
 	for _, tt := range tests {
 		if got := sanitize(tt.in); got != tt.want {
@@ -214,7 +219,7 @@ func TestSummary(t *testing.T) {
 			t.Fatal(err)
 		}
 		want := Summary{
-			Schema: 1, Name: "smoke", Result: Interrupted, Exit: 130, Started: start, Seconds: 7, Planned: 3,
+			Schema: 1, Name: "smoke", Result: Interrupted, Exit: 130, Started: start, Seconds: 7, Planned: 3, NotPlayed: 1,
 			Counts: map[Result]int{Passed: 1, Interrupted: 1}, Host: Host{QEMU: "7.2", Accel: "tcg", Line: "QEMU 7.2, tcg"},
 			Warnings: []string{"of the run"},
 			Scenarios: []ScenarioSummary{
@@ -279,6 +284,40 @@ func TestSummary(t *testing.T) {
 			t.Errorf("summary made of the events (-written +made):\n%s", diff)
 		}
 	})
+}
+
+// However scenarios overtake each other, they are listed as they were planned.
+func TestScenariosAreListedInThePlannedOrder(t *testing.T) {
+	seed := uint64(7)
+	run := mustCreate(t, t.TempDir(), "x", nil)
+	for _, e := range []Event{
+		{Kind: KindRunStart, Total: 3, Seed: &seed},
+		{Kind: KindPlan, Plan: []string{"a/b", "a/c", "a/d"}},
+		{Kind: KindScenarioStart, Scenario: "un/planned"},
+		{Kind: KindScenarioStart, Scenario: "a/d"},
+		{Kind: KindPlan, Plan: []string{"a/b@2", "a/d"}},
+		{Kind: KindScenarioStart, Scenario: "a/b@2", Of: "a/b"},
+		{Kind: KindScenarioStart, Scenario: "a/b"},
+	} {
+		if err := run.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := run.Finish(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, c := range s.Scenarios {
+		got = append(got, c.Name+" "+c.Of)
+	}
+	if want := []string{"a/b ", "a/d ", "a/b@2 a/b", "un/planned "}; !slices.Equal(got, want) {
+		t.Errorf("listed as %q, want %q", got, want)
+	}
+	// More than planned: a run that goes on and on.
+	if s.Planned != 4 || s.NotPlayed != 0 || s.Seed == nil || *s.Seed != seed {
+		t.Errorf("planned %d, not played %d, seed %v", s.Planned, s.NotPlayed, s.Seed)
+	}
 }
 
 func TestFinishWithAFailureOfTheRun(t *testing.T) {

@@ -14,17 +14,20 @@ type Summary struct {
 	Exit      int               `json:"exit"` // exit status of the run
 	Started   time.Time         `json:"started"`
 	Seconds   float64           `json:"seconds"`
-	Planned   int               `json:"planned"` // scenarios the run was to have; fewer are listed when it was stopped
-	Counts    map[Result]int    `json:"counts"`  // scenarios by result
+	Planned   int               `json:"planned"`              // scenarios the run was to have
+	NotPlayed int               `json:"not_played,omitempty"` // those of them that never began, and are not listed
+	Seed      *uint64           `json:"seed,omitempty"`       // what the order was shuffled by
+	Counts    map[Result]int    `json:"counts"`               // scenarios by result
 	Host      Host              `json:"host"`
 	Failure   *Failure          `json:"failure,omitempty"` // what ended the run beside its scenarios
 	Warnings  []string          `json:"warnings,omitempty"`
-	Scenarios []ScenarioSummary `json:"scenarios"` // in the order in which they started
+	Scenarios []ScenarioSummary `json:"scenarios"` // in the planned order; without a plan, in the order in which they started
 }
 
 // A ScenarioSummary is what became of one scenario. Paths are relative to the run's folder and separated by slashes.
 type ScenarioSummary struct {
 	Name     string      `json:"name"`
+	Of       string      `json:"of,omitempty"` // the scenario's own name, when this is a further playing of it
 	File     string      `json:"file,omitempty"`
 	Result   Result      `json:"result"`
 	Message  string      `json:"message,omitempty"` // why it was skipped, say
@@ -72,6 +75,7 @@ type builder struct {
 	run       Summary
 	scenarios []*progress
 	byName    map[string]*progress
+	places    map[string]int // in the plan, from 1
 	last      time.Time
 }
 
@@ -84,7 +88,7 @@ type progress struct {
 }
 
 func newBuilder(name string) *builder {
-	return &builder{run: Summary{Schema: Schema, Name: name}, byName: make(map[string]*progress)}
+	return &builder{run: Summary{Schema: Schema, Name: name}, byName: make(map[string]*progress), places: make(map[string]int)}
 }
 
 func (b *builder) add(e Event) {
@@ -103,9 +107,15 @@ func (b *builder) add(e Event) {
 	}
 	switch e.Kind {
 	case KindRunStart:
-		b.run.Started, b.run.Planned = e.Time, e.Total
+		b.run.Started, b.run.Planned, b.run.Seed = e.Time, e.Total, e.Seed
 		if e.Name != "" {
 			b.run.Name = e.Name
+		}
+	case KindPlan:
+		for _, name := range e.Plan {
+			if b.places[name] == 0 {
+				b.places[name] = len(b.places) + 1
+			}
 		}
 	case KindWarning:
 		b.run.Warnings = append(b.run.Warnings, e.Text)
@@ -141,7 +151,7 @@ func (p *progress) add(e Event) {
 	p.last = e.T
 	switch e.Kind {
 	case KindScenarioStart:
-		p.File, p.Started = e.File, e.Time
+		p.File, p.Of, p.Started = e.File, e.Of, e.Time
 	case KindPhase:
 		i := slices.IndexFunc(p.Phases, func(ph Phase) bool { return ph.Name == e.Name })
 		if i < 0 {
@@ -185,7 +195,7 @@ func (b *builder) summary() Summary {
 	}
 	var results []Result
 	var deciding Reason
-	for _, p := range b.scenarios {
+	for _, p := range b.inOrder() {
 		c := p.ScenarioSummary
 		if c.Result == "" {
 			c.Result, c.Seconds = Interrupted, p.last
@@ -203,6 +213,9 @@ func (b *builder) summary() Summary {
 	if s.Failure != nil {
 		results = append(results, s.Failure.Reason.Info().Result)
 	}
+	// A run without an end in sight plans no more than its first round.
+	s.Planned = max(s.Planned, len(s.Scenarios))
+	s.NotPlayed = s.Planned - len(s.Scenarios)
 	s.Result = Worst(results...)
 	// Of several reasons for the same result the first decides the exit status; what ended the run itself goes before.
 	if s.Failure != nil && s.Failure.Reason.Info().Result == s.Result {
@@ -212,6 +225,19 @@ func (b *builder) summary() Summary {
 	}
 	s.Exit = ExitStatus(s.Result, deciding)
 	return s
+}
+
+// inOrder returns the scenarios in the planned order, and behind them those that no plan names, as they started.
+func (b *builder) inOrder() []*progress {
+	place := func(p *progress) int {
+		if n := b.places[p.Name]; n > 0 {
+			return n
+		}
+		return len(b.places) + 1
+	}
+	sorted := slices.Clone(b.scenarios)
+	slices.SortStableFunc(sorted, func(x, y *progress) int { return place(x) - place(y) })
+	return sorted
 }
 
 func duration(seconds float64) time.Duration {
