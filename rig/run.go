@@ -19,15 +19,6 @@ import (
 	"github.com/spf13/cobra"
 )
 
-// runFlags are the flags of `rig run`.
-type runFlags struct {
-	machineFlags
-	runs    string
-	name    string
-	verbose bool
-	cold    bool
-}
-
 func newRunCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
@@ -36,23 +27,33 @@ func newRunCommand() *cobra.Command {
 		Long: `Run plays the scenarios that the patterns select, or all of them, each on fresh
 machines, and records what happened in a folder of its own (runs/latest is a link
 to the newest). A pattern is a scenario's name ("roundtrip/basic"), a folder
-("reject"), a glob ("reject/*"), or the path of a .txtar file.`,
+("reject"), a glob ("reject/*"), or the path of a .txtar file.
+
+Several scenarios are played side by side (-j), the longest first, by what they took
+the last time. They are shown in the order of their names all the same: what has
+ended early waits for its place, but a failure is shown at once. Deadlines are
+scaled by how many machines share a core.
+
+With -repeat and -until-fail, further playings of a scenario are called
+roundtrip/basic@2, @3 and so on; with -both the one on booted machines is called
+roundtrip/basic@cold. Ctrl-C ends a run: what it cuts off is recorded as
+interrupted.`,
 		RunE: func(cmd *cobra.Command, patterns []string) error {
 			return classify(cmd.Context(), runScenarios(cmd, f, patterns))
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().StringVar(&f.runs, "runs", "", "folder for the records (default: runs in the project's folder)")
-	cmd.Flags().StringVar(&f.name, "name", "", "what to call this run in its folder's name (default: the pattern)")
-	cmd.Flags().BoolVar(&f.cold, "cold", false, "boot every machine from its kernel, in place of cloning a saved one")
-	cmd.Flags().BoolVarP(&f.verbose, "verbose", "v", false, "show each step as it runs")
 	return cmd
 }
 
 func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
-	ctx := cmd.Context()
-	if err := f.check(); err != nil {
+	if err := f.check(cmd); err != nil {
 		return err
+	}
+	if f.timeout > 0 {
+		ctx, cancel := suite.WithTimeout(cmd.Context(), f.timeout)
+		defer cancel()
+		cmd.SetContext(ctx)
 	}
 	dir, err := project(cmd)
 	if err != nil {
@@ -62,6 +63,12 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	if err != nil {
 		return usage("%w", err)
 	}
+	shared := filepath.Join(dir, suite.Dir, suite.DurationsFile)
+	runName := f.runName(patterns, items)
+	items, sharded, err := f.pick(items, shared)
+	if err != nil {
+		return err
+	}
 	root := f.runs
 	if root == "" {
 		root = filepath.Join(dir, "runs")
@@ -69,13 +76,22 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	options := report.Detect(os.Stdout, os.Getenv)
 	options.Verbose = f.verbose
 	progress := report.NewProgress(os.Stdout, options)
-	run, err := record.Create(root, f.runName(patterns, items), progress.Event)
+	run, err := record.Create(root, runName, progress.Event)
 	if err != nil {
 		return err
 	}
 	progress.Folder(suite.Shown(run.Dir()))
-	why, recErr := playAll(ctx, cmd, f, run, items, progress)
-	summary, err := run.Finish(why)
+	if sharded != "" {
+		progress.Print(sharded)
+	}
+	if f.seed != nil {
+		progress.Print(fmt.Sprintf("shuffled; -shuffle %d plays in this order again", *f.seed))
+	}
+	out, recErr := playAll(cmd, f, run, items, progress)
+	if f.saveDurations {
+		recErr = errors.Join(recErr, saveDurations(dir, shared, out.Passed))
+	}
+	summary, err := run.Finish(out.Why)
 	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
 	if err := progress.Finish(summary); err != nil {
 		recErr = errors.Join(recErr, fmt.Errorf("show the progress: %w", err))
@@ -89,16 +105,30 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	return nil
 }
 
-// playAll builds the images, looks at the host and runs the scenarios. why is
-// what ended the run beside its scenarios.
-func playAll(ctx context.Context, cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item, progress *report.Progress) (why *record.Failure, err error) {
-	fail := func(reason record.Reason, err error) (*record.Failure, error) {
-		if ctx.Err() != nil {
-			return &record.Failure{Reason: record.Stopped, Message: "stopped by a signal"}, nil
-		}
-		return &record.Failure{Reason: reason, Message: err.Error()}, nil
+// saveDurations writes the durations of the project's own scenarios, on clones, to
+// the file by which shards are made.
+func saveDurations(dir, file string, passed suite.Durations) error {
+	all, err := suite.Find(dir, nil)
+	if err != nil {
+		return fmt.Errorf("save durations: %w", err)
 	}
-	failHost := func(err error) (*record.Failure, error) {
+	names := map[string]bool{}
+	for _, item := range all {
+		names[item.Name] = true
+	}
+	return passed.Save(file, func(name string) bool { return names[name] })
+}
+
+// playAll builds the images, looks at the host and runs the scenarios.
+func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item, progress *report.Progress) (suite.Outcome, error) {
+	ctx := cmd.Context()
+	fail := func(reason record.Reason, err error) (suite.Outcome, error) {
+		if ctx.Err() != nil {
+			return suite.Outcome{Why: suite.Ended(context.Cause(ctx))}, nil
+		}
+		return suite.Outcome{Why: &record.Failure{Reason: reason, Message: err.Error()}}, nil
+	}
+	failHost := func(err error) (suite.Outcome, error) {
 		var unsupported *host.UnsupportedError
 		if errors.As(err, &unsupported) {
 			return fail(record.HostUnsupported, err)
@@ -118,20 +148,35 @@ func playAll(ctx context.Context, cmd *cobra.Command, f runFlags, run *record.Ru
 	}
 	var saved machine.Saved
 	if !f.cold {
-		if saved, err = f.save(cmd, set, h, progress.Print); err != nil {
-			if ctx.Err() != nil {
-				return fail(record.Stopped, err)
-			}
+		saved, err = f.save(cmd, set, h, progress.Print)
+		switch {
+		case err != nil && (ctx.Err() != nil || f.both):
+			return fail(record.Internal, fmt.Errorf("no saved machine, of which -both needs clones: %w", err))
+		case err != nil:
 			// Slower, and nothing else: every machine is as fresh.
 			progress.Print(fmt.Sprintf("warning: no saved machine, so every one boots from its kernel: %v", err))
 			saved = machine.Saved{}
 		}
 	}
-	err = suite.Run(ctx, suite.Config{Items: items, Host: h, Images: set, Saved: saved, Run: run})
-	if ctx.Err() != nil {
-		why, _ = fail(record.Stopped, context.Cause(ctx))
+	cache, err := cacheDir()
+	if err != nil {
+		return fail(record.Internal, err)
 	}
-	return why, err
+	known := filepath.Join(cache, suite.DurationsFile)
+	expected, err := suite.LoadDurations(known)
+	if err != nil {
+		progress.Print(fmt.Sprintf("warning: the file is replaced, and the order is not the best: %v", err))
+	}
+	out, err := suite.Run(ctx, suite.Config{
+		Items: items, Host: h, Images: set, Saved: saved, Run: run,
+		Jobs: f.sideBySide(), Rounds: f.rounds(cmd), FailFast: f.failFast || f.untilFail, Both: f.both,
+		Shuffle: f.seed, Expected: expected,
+	})
+	// Also of a run that was ended: what passed has its duration.
+	if err := out.Passed.Update(context.WithoutCancel(ctx), known); err != nil {
+		progress.Print(fmt.Sprintf("warning: the next run's order may not be the best: %v", err))
+	}
+	return out, err
 }
 
 // runName is what a run is called in its folder's name.

@@ -153,6 +153,66 @@ func TestStatusLine(t *testing.T) {
 	})
 }
 
+// Scenarios that overtake each other are shown in their places, a failure also at once.
+func TestPlannedOrder(t *testing.T) {
+	for _, verbose := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			var b buffer
+			p := NewProgress(&b, Options{Verbose: verbose})
+			p.Folder("runs/x")
+			event := func(scenario string, e record.Event) {
+				e.Scenario = scenario
+				p.Event(e)
+			}
+			expect := func(plain, more string) {
+				t.Helper()
+				synctest.Wait()
+				want := plain
+				if verbose {
+					want = more
+				}
+				if got := b.take(); got != want {
+					t.Errorf("written: %q\nwant:    %q", got, want)
+				}
+			}
+			event("", record.Event{Kind: record.KindRunStart, Total: 5})
+			event("", record.Event{Kind: record.KindPlan, Plan: []string{"a/1", "a/2", "a/3", "a/4"}})
+			event("a/3", record.Event{Kind: record.KindScenarioStart, File: "3"})
+			event("a/2", record.Event{Kind: record.KindScenarioStart, File: "2"})
+			event("a/3", record.Event{Kind: record.KindWarning, Text: "three"})
+			event("a/3", record.Event{Kind: record.KindScenarioEnd, Result: record.Passed, Seconds: 3})
+			expect("", "")
+			failure := &record.Failure{Reason: record.StepFailed, Next: "Look."}
+			event("a/2", record.Event{Kind: record.KindScenarioEnd, Result: record.Failed, Seconds: 2, Failure: failure})
+			box := "  | reason    step-failed: a step of the script failed\n  | next      Look.\n  | artifacts runs/x/a/2\n"
+			ahead := "ahead of its turn: FAIL a/2 2.0s\n" + box
+			expect(ahead, ahead)
+			event("a/4", record.Event{Kind: record.KindScenarioStart, File: "4"})
+			// The first one is never held up, and lets all behind it go as far as they have ended.
+			event("a/1", record.Event{Kind: record.KindScenarioStart, File: "1"})
+			expect("", "a/1   0.000s  start 1\n")
+			event("a/1", record.Event{Kind: record.KindScenarioEnd, Result: record.Passed, Seconds: 1})
+			expect("ok a/1 1.0s\nFAIL a/2 2.0s (shown above)\nwarning: a/3: three\nok a/3 3.0s\n",
+				"ok a/1 1.0s\na/2   0.000s  start 2\nFAIL a/2 2.0s (shown above)\na/3   0.000s  start 3\nwarning: a/3: three\nok a/3 3.0s\na/4   0.000s  start 4\n")
+			// Now it is the turn of the fourth, which shows as it goes.
+			event("a/4", record.Event{Kind: record.KindWarning, Text: "four"})
+			expect("warning: a/4: four\n", "warning: a/4: four\n")
+			event("a/4", record.Event{Kind: record.KindScenarioEnd, Result: record.Failed, Seconds: 4, Failure: failure})
+			box = strings.ReplaceAll(box, "a/2", "a/4")
+			expect("FAIL a/4 4.0s\n"+box, "FAIL a/4 4.0s\n"+box)
+			// What waits for somebody who never comes is shown in the end.
+			event("", record.Event{Kind: record.KindPlan, Plan: []string{"b/1", "b/2"}})
+			event("b/2", record.Event{Kind: record.KindScenarioEnd, Result: record.Passed, Seconds: 5})
+			expect("", "")
+			if err := p.Finish(record.Summary{Seconds: 4, NotPlayed: 1}); err != nil {
+				t.Fatal(err)
+			}
+			end := "ok b/2 5.0s\ntotal 4.0s, record in runs/x\n0 passed, 0 failed, 1 not played\n"
+			expect(end, end)
+		})
+	}
+}
+
 // stuck is a terminal that is held: it takes nothing until it is let go.
 type stuck struct {
 	free chan struct{}

@@ -53,6 +53,9 @@ const (
 
 // Progress shows a run while it goes on. Its methods may be called concurrently; none of them waits for the terminal but Finish.
 //
+// Scenarios are shown in the order of the plan, whichever ends first; what of one would get in between waits until it is its turn. Those that
+// no plan names are shown as they go.
+//
 // A goroutine of its own does the writing, from a queue: a terminal that is held (Ctrl-S) holds up neither the run nor its machines.
 type Progress struct {
 	w io.Writer
@@ -71,6 +74,7 @@ type Progress struct {
 	started int
 	bad     int
 	running []*running
+	waiting []*place     // of the plan, from the first that has not ended
 	out     bytes.Buffer // lines to be printed above the status line
 	shown   string       // the status line on the terminal
 	drawn   time.Time    // when it was drawn
@@ -83,6 +87,13 @@ type item struct {
 	text    string
 	folder  string
 	summary *record.Summary
+}
+
+// A place is that of a scenario in the plan's order. Until all before it have ended, what there is to say of it waits there.
+type place struct {
+	name  string // as recorded
+	ended bool
+	out   bytes.Buffer
 }
 
 // running is a scenario that is under way.
@@ -167,6 +178,7 @@ func (p *Progress) write() {
 				p.event(*it.event)
 			case it.summary != nil:
 				p.running = nil
+				p.settle()
 				p.end(*it.summary)
 				p.flush(true)
 				return
@@ -252,9 +264,49 @@ func (p *Progress) status() string {
 }
 
 // line prints a line. What goes into it must be clean.
-func (p *Progress) line(format string, args ...any) {
-	fmt.Fprintf(&p.out, format, args...)
-	p.out.WriteByte('\n')
+func (p *Progress) line(format string, args ...any) { write(&p.out, format, args...) }
+
+func write(out *bytes.Buffer, format string, args ...any) {
+	fmt.Fprintf(out, format, args...)
+	out.WriteByte('\n')
+}
+
+// of returns where lines of a scenario go: to its place in the plan when others before it have not ended, else out at once.
+func (p *Progress) of(scenario string) *bytes.Buffer {
+	i := slices.IndexFunc(p.waiting, func(w *place) bool { return w.name == scenario })
+	if i <= 0 {
+		return &p.out
+	}
+	return &p.waiting[i].out
+}
+
+// ended notes that a scenario has ended and prints what waited for that.
+func (p *Progress) ended(scenario string) {
+	i := slices.IndexFunc(p.waiting, func(w *place) bool { return w.name == scenario })
+	if i < 0 {
+		return
+	}
+	p.waiting[i].ended = true
+	for len(p.waiting) > 0 && p.waiting[0].ended {
+		p.waiting = p.waiting[1:]
+		if len(p.waiting) > 0 {
+			p.show(p.waiting[0])
+		}
+	}
+}
+
+// settle prints all that still waits: the scenarios it waits for will not come any more.
+func (p *Progress) settle() {
+	for _, w := range p.waiting {
+		p.show(w)
+	}
+	p.waiting = nil
+}
+
+// show prints what waited at a place.
+func (p *Progress) show(w *place) {
+	p.out.Write(w.out.Bytes())
+	w.out = bytes.Buffer{}
 }
 
 func (p *Progress) event(e record.Event) {
@@ -266,6 +318,10 @@ func (p *Progress) event(e record.Event) {
 		switch e.Kind {
 		case record.KindRunStart:
 			p.planned = e.Total
+		case record.KindPlan:
+			for _, name := range e.Plan {
+				p.waiting = append(p.waiting, &place{name: name})
+			}
 		case record.KindWarning:
 			p.line("%s %s", p.color(yellow, "warning:"), clean(e.Text))
 		}
@@ -279,7 +335,7 @@ func (p *Progress) event(e record.Event) {
 		p.verdict(e)
 		return
 	case record.KindWarning:
-		p.line("%s %s: %s", p.color(yellow, "warning:"), clean(e.Scenario), clean(e.Text))
+		write(p.of(e.Scenario), "%s %s: %s", p.color(yellow, "warning:"), clean(e.Scenario), clean(e.Text))
 		return
 	}
 	i := slices.IndexFunc(p.running, func(r *running) bool { return r.name == clean(e.Scenario) })
@@ -301,8 +357,9 @@ func (p *Progress) event(e record.Event) {
 
 // verbose prints one line for an event of a running scenario: its name, the time since its start, what happened.
 func (p *Progress) verbose(r *running, e record.Event) {
+	out := p.of(e.Scenario)
 	say := func(format string, args ...any) {
-		p.line("%s %7.3fs  %s", p.color(dim, r.name), e.T, fmt.Sprintf(format, args...))
+		write(out, "%s %7.3fs  %s", p.color(dim, r.name), e.T, fmt.Sprintf(format, args...))
 	}
 	text := shorten(clean(strings.TrimRight(e.Text, "\r\n")), lineCells)
 	step := ""
@@ -343,7 +400,8 @@ func (p *Progress) verbose(r *running, e record.Event) {
 	}
 }
 
-// verdict prints the line of a scenario that has ended, and its failure.
+// verdict prints the line of a scenario that has ended, and its failure, in its place. A failure does not wait for that: it is shown at once,
+// and in its place is the line alone, so that whoever watches knows soon and whoever reads finds all verdicts in order.
 func (p *Progress) verdict(e record.Event) {
 	name := clean(e.Scenario)
 	p.running = slices.DeleteFunc(p.running, func(r *running) bool { return r.name == name })
@@ -354,10 +412,20 @@ func (p *Progress) verdict(e record.Event) {
 	if text != "" {
 		text = ": " + text
 	}
-	p.line("%s %s %s%s", p.color(colorOf(e.Result), word(e.Result)), name, duration(e.Seconds), text)
-	if e.Failure != nil {
-		p.box(e.Failure, path.Join(p.folder, record.ScenarioDir(e.Scenario)))
+	line := fmt.Sprintf("%s %s %s%s", p.color(colorOf(e.Result), word(e.Result)), name, duration(e.Seconds), text)
+	artifacts := path.Join(p.folder, record.ScenarioDir(e.Scenario))
+	switch out := p.of(e.Scenario); {
+	case e.Failure == nil:
+		write(out, "%s", line)
+	case out == &p.out:
+		p.line("%s", line)
+		p.box(e.Failure, artifacts)
+	default:
+		p.line("ahead of its turn: %s", line)
+		p.box(e.Failure, artifacts)
+		write(out, "%s (shown above)", line)
 	}
+	p.ended(e.Scenario)
 }
 
 func (p *Progress) box(f *record.Failure, artifacts string) {
@@ -396,6 +464,9 @@ func (p *Progress) end(s record.Summary) {
 	count := fmt.Sprintf("%d passed, %d failed", passed, failed)
 	if skipped > 0 {
 		count += fmt.Sprintf(", %d skipped", skipped)
+	}
+	if s.NotPlayed > 0 {
+		count += fmt.Sprintf(", %d not played", s.NotPlayed)
 	}
 	p.line("%s", count)
 }

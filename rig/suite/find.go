@@ -23,6 +23,9 @@ const Dir = "scenarios"
 
 const extension = ".txtar"
 
+// again stands between a scenario's name and which further playing of it is meant.
+const again = "@"
+
 // An Item is one scenario of a suite.
 type Item struct {
 	Name   string // "roundtrip/basic"
@@ -30,11 +33,14 @@ type Item struct {
 	Script *scenario.Script
 }
 
+func compareNames(a, b Item) int { return strings.Compare(a.Name, b.Name) }
+
 // Find returns the scenarios under root that a pattern selects, sorted by name;
 // without patterns, all of them. A pattern is a scenario's name, a glob on it
 // ("reject/*"), a folder of it ("reject"), or the path of a file, which may lie
 // elsewhere. A pattern that selects nothing is an error, and so is a scenario
-// with problems: then the error is scenario.Problems with all of them.
+// with problems: then the error is scenario.Problems with all of them. A name never
+// has an "@".
 func Find(root string, patterns []string) ([]Item, error) {
 	files, err := list(filepath.Join(root, Dir))
 	if err != nil {
@@ -75,6 +81,9 @@ func Find(root string, patterns []string) ([]Item, error) {
 	var items []Item
 	var problems scenario.Problems
 	for name, file := range selected {
+		if strings.Contains(name, again) {
+			return nil, fmt.Errorf("%s: a scenario's name has no %q: it marks further playings of one, like basic%s2; rename the file", file, again, again)
+		}
 		script, err := scenario.Load(file)
 		var p scenario.Problems
 		if errors.As(err, &p) {
@@ -86,7 +95,7 @@ func Find(root string, patterns []string) ([]Item, error) {
 		}
 		items = append(items, Item{Name: name, File: file, Script: script})
 	}
-	slices.SortFunc(items, func(a, b Item) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(items, compareNames)
 	if len(problems) > 0 {
 		slices.SortStableFunc(problems, func(a, b scenario.Problem) int { return strings.Compare(a.File, b.File) })
 		return items, problems

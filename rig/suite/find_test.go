@@ -90,6 +90,17 @@ func TestFindReportsEveryProblemOfEveryScenario(t *testing.T) {
 	}
 }
 
+// An "@" in a name would make a scenario look like a further playing of another.
+func TestFindRefusesAt(t *testing.T) {
+	root := project(t, map[string]string{"scenarios/a/one@2.txtar": "up\n", "scenarios/a/one.txtar": "up\n"})
+	if _, err := Find(root, nil); err == nil || !strings.Contains(err.Error(), "one@2.txtar") || !strings.Contains(err.Error(), "rename the file") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := Find(root, []string{"a/one"}); err != nil {
+		t.Errorf("one that nobody asked for: %v", err)
+	}
+}
+
 func TestFindInAnEmptyProject(t *testing.T) {
 	if _, err := Find(t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "no scenario") {
 		t.Errorf("got %v", err)

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
+	"time"
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
@@ -15,79 +17,286 @@ import (
 	"dsoftbus-rig/rig/worker"
 )
 
-// Config says what a suite runs on.
+// Config says what a suite runs, on what, and how often.
 type Config struct {
-	Items  []Item
+	Items  []Item // sorted by name
 	Host   *host.Host
 	Images *images.Set
 	Saved  machine.Saved // what nodes are cloned from; its zero value: every machine boots
 	Run    *record.Run
+
+	Jobs     int     // how many scenarios are played side by side; below 1 is 1
+	Rounds   int     // how often each is played; 0: without end
+	FailFast bool    // nothing new begins once one is not green
+	Both     bool    // each is played on clones and on booted machines, and must go the same way
+	Shuffle  *uint64 // the seed that each round is shuffled by; nil: not shuffled
+	Expected Durations
 }
 
-// Run plays every scenario, each on fresh machines in a worker of its own, one
-// after the other, until ctx ends. What happens goes to the record. Its error is
-// of the record alone.
-func Run(ctx context.Context, cfg Config) error {
-	err := cfg.Run.Append(record.Event{Kind: record.KindRunStart, Total: len(cfg.Items), Host: cfg.Host.Record(cfg.Images)})
-	for _, item := range cfg.Items {
-		if ctx.Err() != nil {
-			return err
+// Outcome is what Run knows beside the record.
+type Outcome struct {
+	// Passed is how long each scenario that passed took, the last time it did.
+	Passed Durations
+	// Why is what ended the run before all of it was played; nil when nothing did,
+	// or when that was a scenario.
+	Why *record.Failure
+}
+
+// Run plays every scenario, each on fresh machines in a worker of its own, several of
+// them side by side, until all are played or ctx ends. What happens goes to the
+// record. Its error is of the record alone.
+//
+// Workers know nothing of each other: each has its own namespaces and folder, and
+// whatever becomes of one, the others run on.
+func Run(ctx context.Context, cfg Config) (Outcome, error) {
+	r := newRunner(cfg)
+	r.keep(cfg.Run.Append(record.Event{Kind: record.KindRunStart, Total: r.planner.total(), Host: r.host(), Seed: cfg.Shuffle}))
+	var workers sync.WaitGroup
+	for range r.jobs {
+		workers.Go(func() {
+			for t := r.take(ctx); t != nil; t = r.take(ctx) {
+				r.play(ctx, t)
+			}
+		})
+	}
+	workers.Wait()
+	return Outcome{Passed: r.passed, Why: r.why(ctx)}, r.err
+}
+
+// A runner is a suite that runs.
+type runner struct {
+	cfg      Config
+	jobs     int
+	crowding float64
+
+	mu      sync.Mutex
+	planner planner
+	ready   []task // of the present round, not begun yet
+	begun   int    // turns
+	cut     int    // turns that were ended from outside
+	stopped bool   // nothing new begins
+	passed  Durations
+	err     error
+}
+
+func newRunner(cfg Config) *runner {
+	r := &runner{cfg: cfg, passed: Durations{}, planner: planner{
+		items: cfg.Items, both: cfg.Both, cold: cfg.Saved == machine.Saved{}, rounds: cfg.Rounds, expected: cfg.Expected,
+	}}
+	if cfg.Shuffle != nil {
+		r.planner.shuffle = newShuffle(*cfg.Shuffle)
+	}
+	r.jobs = max(1, cfg.Jobs)
+	if cfg.Rounds > 0 {
+		r.jobs = max(1, min(r.jobs, len(cfg.Items)*cfg.Rounds))
+	}
+	r.planner.sideBySide = r.jobs > 1
+	r.crowding = crowding(r.jobs, Cores())
+	return r
+}
+
+// host is the host as the record has it, with what playing side by side does to it.
+func (r *runner) host() *record.Host {
+	h := r.cfg.Host.Record(r.cfg.Images)
+	h.Cores, h.Jobs, h.Crowding = Cores(), r.jobs, r.crowding
+	h.Slowdown = r.slowdown()
+	what := "one scenario at a time"
+	if r.jobs > 1 {
+		what = fmt.Sprintf("%d scenarios side by side", r.jobs)
+	}
+	h.Line += fmt.Sprintf(", %s on %d cores (-j %d", what, h.Cores, h.Jobs)
+	if r.crowding > 1 {
+		h.Line += fmt.Sprintf("; deadlines are scaled by %.3g more for it", r.crowding)
+	}
+	h.Line += ")"
+	return h
+}
+
+// slowdown is what deadlines are multiplied by.
+func (r *runner) slowdown() float64 { return r.cfg.Host.Slowdown * r.crowding }
+
+// keep keeps an error of the record.
+func (r *runner) keep(err error) {
+	if err == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.err = errors.Join(r.err, err)
+}
+
+// take returns what is to be played next, nil when nothing is. It plans a round when
+// the one before has wholly begun.
+func (r *runner) take(ctx context.Context) task {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped || ctx.Err() != nil {
+		return nil
+	}
+	if len(r.ready) == 0 {
+		shown, play, ok := r.planner.next()
+		if !ok {
+			return nil
 		}
-		err = errors.Join(err, runOne(ctx, cfg, item))
+		var names []string
+		for _, t := range shown {
+			for _, turn := range t {
+				names = append(names, turn.name)
+			}
+		}
+		r.err = errors.Join(r.err, r.cfg.Run.Append(record.Event{Kind: record.KindPlan, Plan: names}))
+		r.ready = play
 	}
-	return err
+	t := r.ready[0]
+	r.ready = r.ready[1:]
+	r.begun++
+	return t
 }
 
-// runOne plays one scenario. A worker that ends without a verdict gets one here.
-func runOne(ctx context.Context, cfg Config, item Item) error {
-	ended := false
-	appendEvent := func(e record.Event) error {
-		ended = ended || e.Kind == record.KindScenarioEnd
-		return cfg.Run.Append(e)
+// begin reports whether a further turn of a task may begin.
+func (r *runner) begin(ctx context.Context) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped || ctx.Err() != nil {
+		return false
 	}
-	giveUp := func(reason record.Reason, result record.Result, why error) error {
+	r.begun++
+	return true
+}
+
+// play plays a task.
+func (r *runner) play(ctx context.Context, t task) {
+	var first *playing
+	for i, turn := range t {
+		if i > 0 && !r.begin(ctx) {
+			return
+		}
+		first = r.playTurn(ctx, turn, first)
+	}
+}
+
+// ended notes what became of a turn.
+func (r *runner) ended(t turn, p *playing) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case p.result == record.Passed && t.cold:
+		r.passed[coldKey(t.item.Name)] = p.seconds
+	case p.result == record.Passed:
+		r.passed[t.item.Name] = p.seconds
+	case !p.result.Green() && r.cfg.FailFast:
+		r.stopped = true
+	}
+	if p.cutOff() {
+		r.cut++
+	}
+}
+
+// playTurn plays a scenario once, and compares that with how it went on clones, unless
+// clones is nil. A worker that ends without a verdict gets one here.
+func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing {
+	run := r.cfg.Run
+	p := &playing{}
+	began := false
+	tell := func(e record.Event) {
+		began = began || e.Kind == record.KindScenarioStart
+		if e.Kind == record.KindScenarioEnd && !began {
+			began = true
+			r.keep(run.Append(record.Event{Kind: record.KindScenarioStart, Scenario: t.name, File: t.item.File, Of: t.of()}))
+		}
+		p.note(e)
+		if e.Kind == record.KindScenarioEnd && clones != nil {
+			if f := differs(t.item.File, clones, p); f != nil {
+				e.Result, e.Failure = record.Broken, f
+				p.result, p.failure = e.Result, e.Failure
+			}
+		}
+		if e.Kind == record.KindScenarioEnd {
+			r.ended(t, p) // before anybody hears of it
+		}
+		r.keep(run.Append(e))
+	}
+	giveUp := func(reason record.Reason, result record.Result, why error) *playing {
 		e := broken(reason, result, why)
-		e.Kind, e.Scenario = record.KindScenarioEnd, item.Name
-		return appendEvent(e)
+		e.Kind, e.Scenario = record.KindScenarioEnd, t.name
+		tell(e)
+		return p
 	}
-	hardware := cfg.Host.Hardware(cfg.Images)
-	hardware.Saved = cfg.Saved
-	p, err := worker.Start(ctx, ScenarioJob, Job{
-		Name: item.Name, File: item.File, RunDir: cfg.Run.Dir(), Slowdown: cfg.Host.Slowdown, Root: os.Geteuid() == 0,
+	hardware := r.cfg.Host.Hardware(r.cfg.Images)
+	if !t.cold {
+		hardware.Saved = r.cfg.Saved
+	}
+	w, err := worker.Start(ctx, ScenarioJob, Job{
+		Name: t.name, Of: t.of(), File: t.item.File, RunDir: run.Dir(), Slowdown: r.slowdown(), Root: os.Geteuid() == 0,
 		Hardware: hardware,
 	})
 	if err != nil {
-		reason := record.Internal
+		if ctx.Err() != nil {
+			return giveUp(record.Stopped, record.Interrupted, context.Cause(ctx))
+		}
 		var lacking *lan.HostError
 		if errors.As(err, &lacking) {
-			reason = record.HostUnsupported
+			return giveUp(record.HostUnsupported, record.Broken, err)
 		}
-		return giveUp(reason, record.Broken, err)
+		return giveUp(record.Internal, record.Broken, err)
 	}
-	var recErr, garbled error
-	events := record.NewReader(p.Out())
+	var garbled error
+	events := record.NewReader(w.Out())
 	for {
 		e, err := events.Next()
 		if err != nil {
 			if !errors.Is(err, io.EOF) && !errors.Is(err, record.ErrTruncated) {
 				garbled = fmt.Errorf("the worker said something that is no event: %w", err)
-				p.Kill()
+				w.Kill()
 			}
-			_, _ = io.Copy(io.Discard, p.Out())
+			_, _ = io.Copy(io.Discard, w.Out())
 			break
 		}
-		recErr = errors.Join(recErr, appendEvent(e))
+		tell(e)
 	}
-	err = errors.Join(garbled, p.Wait())
+	err = errors.Join(garbled, w.Wait())
 	switch {
-	case ended && err != nil:
-		return errors.Join(recErr, cfg.Run.Append(record.Event{Kind: record.KindWarning, Scenario: item.Name, Text: err.Error()}))
-	case ended:
-		return recErr
+	case p.result != "" && err != nil:
+		r.keep(run.Append(record.Event{Kind: record.KindWarning, Scenario: t.name, Text: err.Error()}))
+		return p
+	case p.result != "":
+		return p
 	case ctx.Err() != nil:
-		return errors.Join(recErr, giveUp(record.Stopped, record.Interrupted, context.Cause(ctx)))
+		return giveUp(record.Stopped, record.Interrupted, context.Cause(ctx))
 	case err == nil:
 		err = errors.New("the worker ended without a verdict")
 	}
-	return errors.Join(recErr, giveUp(record.WorkerDied, record.Broken, err))
+	return giveUp(record.WorkerDied, record.Broken, err)
+}
+
+// why is what ended the run from outside. A run that has no end is over whenever
+// somebody ends it, so that only takes something away when a scenario was cut off, or
+// one of the first round was never begun. When all was played, the end came too late
+// to be one.
+func (r *runner) why(ctx context.Context) *record.Failure {
+	missing := max(0, r.planner.total()-r.begun)
+	if ctx.Err() == nil || r.cut == 0 && (missing == 0 || r.stopped) {
+		return nil
+	}
+	f := Ended(context.Cause(ctx))
+	f.Message += fmt.Sprintf(": %d cut off, %d never begun", r.cut, missing)
+	return f
+}
+
+// A timeoutError is the cause of a context whose run had a limit on its time.
+type timeoutError struct{ limit time.Duration }
+
+func (e *timeoutError) Error() string { return fmt.Sprintf("the run's time of %s is over", e.limit) }
+func (e *timeoutError) Unwrap() error { return worker.ErrOutOfTime }
+
+// WithTimeout returns a context that ends a run after that time: what runs then has
+// failed, for the reason record.RunTimeout.
+func WithTimeout(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, limit, &timeoutError{limit})
+}
+
+// Ended returns what ended a run from outside, as a failure of the run: the cause of
+// its context.
+func Ended(cause error) *record.Failure {
+	return broken(record.Stopped, record.Interrupted, cause).Failure
 }

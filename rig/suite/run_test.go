@@ -6,11 +6,13 @@ import (
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/worker"
 )
@@ -21,6 +23,8 @@ func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == worker.Command {
 		os.Exit(worker.Main(map[string]worker.Handler{ScenarioJob: misbehave}))
 	}
+	// With the race detector each worker would stay a second longer, to have its say.
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	os.Exit(m.Run())
 }
 
@@ -37,10 +41,49 @@ func misbehave(ctx context.Context, data json.RawMessage, out io.Writer) error {
 		_, _ = io.WriteString(out, "what is an event?\n")
 		<-ctx.Done() // whoever talks nonsense is not waited for
 	}
-	if err := tell(record.Event{Schema: record.Schema, Kind: record.KindScenarioStart, File: job.File}); err != nil {
+	if err := tell(record.Event{Schema: record.Schema, Kind: record.KindScenarioStart, File: job.File, Of: job.Of}); err != nil {
 		return err
 	}
+	// A named pipe is what a test holds a scenario with, until it wants it to go on.
+	if info, err := os.Stat(job.File); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
+		if _, err := os.ReadFile(job.File); err != nil {
+			return err
+		}
+	}
+	cold := job.Hardware.Saved == machine.Saved{}
+	marker := func(step int, node, text string) error {
+		return tell(record.Event{Kind: record.KindMarker, Step: step, Node: node, Unit: "unit", Text: text})
+	}
+	failed := func(message string) error {
+		return tell(record.Event{Kind: record.KindScenarioEnd, Result: record.Failed, Seconds: 1,
+			Failure: &record.Failure{Reason: record.StepFailed, File: job.File, Line: 3, Message: message}})
+	}
 	switch job.Name {
+	case "bad/fails", "bad/third@3":
+		return failed("as it was asked to")
+	case "both/cold-fails@cold":
+		return failed("only when it boots")
+	case "both/clones-fail":
+		return failed("only on clones")
+	case "both/marker", "both/marker@cold":
+		text := "ready"
+		if cold {
+			text = "ready at last"
+		}
+		err := errors.Join(tell(record.Event{Kind: record.KindStepStart, Step: 4, Line: 7, Text: "marker B ready"}), marker(4, "A", "first"), marker(4, "B", text))
+		if err != nil {
+			return err
+		}
+	case "both/chance", "both/chance@cold":
+		text, steps := "took 1.5s", []int{1, 2}
+		if cold {
+			text, steps = "took 27ms", []int{2, 1}
+		}
+		for _, step := range steps {
+			if err := marker(step, "A", text); err != nil {
+				return err
+			}
+		}
 	case "bad/dies":
 		panic("out of cheese")
 	case "bad/silent":
@@ -49,26 +92,41 @@ func misbehave(ctx context.Context, data json.RawMessage, out io.Writer) error {
 		_, _ = io.WriteString(out, `{"kind":"scenario-end","resul`)
 		return nil
 	case "bad/waits":
+		ctx, release := explained(ctx)
+		defer release()
 		<-ctx.Done()
-		return tell(record.Event{Kind: record.KindScenarioEnd, Result: record.Interrupted})
+		end := broken(record.Internal, record.Broken, context.Cause(ctx))
+		end.Kind = record.KindScenarioEnd
+		return tell(end)
+	case "bad/stubborn":
+		select {}
 	}
-	return tell(record.Event{Kind: record.KindScenarioEnd, Result: record.Passed})
+	return tell(record.Event{Kind: record.KindScenarioEnd, Result: record.Passed, Seconds: 1})
 }
 
 func playSuite(t *testing.T, ctx context.Context, each func(record.Event), names ...string) record.Summary {
+	t.Helper()
+	summary, _ := playConfig(t, ctx, Config{Rounds: 1}, each, names...)
+	return summary
+}
+
+// playConfig plays a suite of scenarios of those names.
+func playConfig(t *testing.T, ctx context.Context, cfg Config, each func(record.Event), names ...string) (record.Summary, Outcome) {
 	t.Helper()
 	run, err := record.Create(t.TempDir(), "test", each)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := Config{Host: &host.Host{Accel: "tcg", Slowdown: 1}, Images: &images.Set{}, Run: run}
+	cfg.Host, cfg.Images, cfg.Run = &host.Host{Accel: "tcg", Slowdown: 1}, &images.Set{}, run
 	for _, name := range names {
 		cfg.Items = append(cfg.Items, Item{Name: name, File: name + extension})
 	}
-	if err := Run(ctx, cfg); err != nil {
+	slices.SortFunc(cfg.Items, compareNames)
+	out, err := Run(ctx, cfg)
+	if err != nil {
 		t.Fatal(err)
 	}
-	summary, err := run.Finish(nil)
+	summary, err := run.Finish(out.Why)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +135,7 @@ func playSuite(t *testing.T, ctx context.Context, each func(record.Event), names
 			t.Skip(s.Failure.Message)
 		}
 	}
-	return summary
+	return summary, out
 }
 
 func TestAWorkerWithoutAVerdictGetsOne(t *testing.T) {
@@ -119,7 +177,7 @@ func TestAnInterruptEndsTheSuite(t *testing.T) {
 			cancel(errors.New("enough"))
 		}
 	}, "bad/waits", "good/never")
-	if len(summary.Scenarios) != 1 || summary.Scenarios[0].Result != record.Interrupted || summary.Result != record.Interrupted {
+	if len(summary.Scenarios) != 1 || summary.Scenarios[0].Result != record.Interrupted || summary.Result != record.Interrupted || summary.NotPlayed != 1 {
 		t.Fatalf("summary %+v", summary)
 	}
 }

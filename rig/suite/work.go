@@ -27,6 +27,7 @@ const ScenarioJob = "scenario"
 // A Job is one scenario for one worker.
 type Job struct {
 	Name     string           `json:"name"`
+	Of       string           `json:"of,omitempty"` // the scenario's own name, when that is another one
 	File     string           `json:"file"`
 	RunDir   string           `json:"run_dir"`
 	Hardware machine.Hardware `json:"hardware"`
@@ -43,6 +44,8 @@ func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	if err := json.Unmarshal(data, &job); err != nil {
 		return err
 	}
+	ctx, release := explained(ctx)
+	defer release()
 	start := time.Now()
 	var told error
 	rec, err := record.CreateScenario(job.RunDir, job.Name, func(e record.Event) {
@@ -81,7 +84,7 @@ func (p *play) phase(name string, d time.Duration) {
 
 // run plays the scenario and returns its end.
 func (p *play) run(ctx context.Context) record.Event {
-	p.tell(record.Event{Kind: record.KindScenarioStart, File: p.job.File})
+	p.tell(record.Event{Kind: record.KindScenarioStart, File: p.job.File, Of: p.job.Of})
 	script, err := scenario.Load(p.job.File)
 	if err != nil {
 		return broken(record.Invalid, record.Failed, err)
@@ -130,9 +133,29 @@ func (p *play) run(ctx context.Context) record.Event {
 	return end
 }
 
+// explained returns a context that ends with ctx, and whose cause has the scenario
+// end for the right reason: without more time it has failed, else it was interrupted.
+func explained(ctx context.Context) (context.Context, context.CancelFunc) {
+	out, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
+	stop := context.AfterFunc(ctx, func() {
+		cause := context.Cause(ctx)
+		if errors.Is(cause, worker.ErrOutOfTime) {
+			cause = &scenario.NodeError{Reason: record.RunTimeout, Err: fmt.Errorf("the time of the whole run was over while this scenario ran: %w", cause)}
+		}
+		cancel(cause)
+	})
+	return out, func() {
+		stop()
+		cancel(nil)
+	}
+}
+
 // broken is the end of a scenario that could not be played.
 func broken(reason record.Reason, result record.Result, err error) record.Event {
-	if errors.Is(err, worker.ErrInterrupted) {
+	switch {
+	case errors.Is(err, worker.ErrOutOfTime):
+		reason, result = record.RunTimeout, record.RunTimeout.Info().Result
+	case errors.Is(err, worker.ErrInterrupted):
 		reason, result = record.Stopped, record.Interrupted
 	}
 	return record.Event{Result: result, Failure: &record.Failure{Reason: reason, Message: err.Error()}}

@@ -44,6 +44,19 @@ const (
 // ErrInterrupted is the cause of a job's context when the worker was asked to end.
 var ErrInterrupted = errors.New("interrupted")
 
+// ErrOutOfTime is the cause of a job's context when the worker was asked to end
+// because there is no more time. It is so when it is in the cause of the context
+// that the worker was started with.
+var ErrOutOfTime = errors.New("out of time")
+
+// endSignal asks a worker to end, and says why.
+func endSignal(ctx context.Context) os.Signal {
+	if errors.Is(context.Cause(ctx), ErrOutOfTime) {
+		return syscall.SIGALRM
+	}
+	return syscall.SIGTERM
+}
+
 // A Handler carries out one kind of job. out is read by the parent as it is
 // written.
 type Handler func(ctx context.Context, job json.RawMessage, out io.Writer) error
@@ -94,7 +107,7 @@ func Start(ctx context.Context, kind string, job any) (*Process, error) {
 	p.cmd = exec.CommandContext(ctx, self, Command)
 	p.cmd.ExtraFiles = []*os.File{jobR, outW}
 	p.cmd.Stderr = p.stderr
-	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
+	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(endSignal(ctx)) }
 	p.cmd.WaitDelay = grace
 	p.cmd.SysProcAttr = attributes()
 	// The kernel ties "die with your parent" to the thread that started the
@@ -191,9 +204,11 @@ func Main(handlers map[string]Handler) int {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	defer cancel(nil)
 	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGALRM)
 	go func() {
-		<-signals
+		if <-signals == syscall.SIGALRM {
+			cancel(ErrOutOfTime)
+		}
 		cancel(ErrInterrupted)
 	}()
 	dec := json.NewDecoder(jobPipe)

@@ -55,6 +55,12 @@ var handlers = map[string]Handler{
 		}
 		return json.NewEncoder(out).Encode(map[string]int{"pid": os.Getpid(), "uid": os.Getuid(), "links": len(links)})
 	},
+	"why": func(ctx context.Context, _ json.RawMessage, out io.Writer) error {
+		fmt.Fprintln(out, "up")
+		<-ctx.Done()
+		fmt.Fprintln(out, context.Cause(ctx))
+		return nil
+	},
 	// busy has a child; its end is seen as the end of a pipe which both hold.
 	"busy": func(ctx context.Context, _ json.RawMessage, out io.Writer) error {
 		return withChild(ctx, out, ctx.Done())
@@ -155,6 +161,25 @@ func TestAskedToEnd(t *testing.T) {
 	}
 	if err := p.Wait(); err != nil {
 		t.Errorf("it ended as it was asked to, but: %v", err)
+	}
+}
+
+// A worker knows why it is asked to end.
+func TestWhyItIsAskedToEnd(t *testing.T) {
+	for _, tt := range []struct{ cause, want error }{
+		{errors.New("enough"), ErrInterrupted},
+		{fmt.Errorf("a long day: %w", ErrOutOfTime), ErrOutOfTime},
+	} {
+		ctx, cancel := context.WithCancelCause(t.Context())
+		p := start(t, ctx, "why", nil)
+		out := bufio.NewReader(p.Out())
+		await(t, out, "up")
+		cancel(tt.cause)
+		await(t, out, tt.want.Error())
+		_, _ = io.Copy(io.Discard, out)
+		if err := p.Wait(); err != nil {
+			t.Errorf("%v: %v", tt.cause, err)
+		}
 	}
 }
 

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"regexp"
+	"strconv"
+	"time"
+
+	"dsoftbus-rig/rig/suite"
+
+	"github.com/spf13/cobra"
+)
+
+// runFlags are the flags of `rig run`.
+type runFlags struct {
+	machineFlags
+	runs    string
+	name    string
+	verbose bool
+	cold    bool
+
+	jobs          int
+	repeat        int
+	untilFail     bool
+	failFast      bool
+	timeout       time.Duration
+	shard         string
+	shuffle       string
+	both          bool
+	saveDurations bool
+
+	// What check makes of them.
+	shardIndex, shards int     // shards 0: not sharded
+	seed               *uint64 // nil: not shuffled
+}
+
+func (f *runFlags) add(cmd *cobra.Command) {
+	f.machineFlags.add(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&f.runs, "runs", "", "folder for the records (default: runs in the project's folder)")
+	flags.StringVar(&f.name, "name", "", "what to call this run in its folder's name (default: the pattern)")
+	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show each step as it runs")
+	flags.BoolVar(&f.cold, "cold", false, "boot every machine from its kernel, in place of cloning a saved one")
+	flags.BoolVar(&f.both, "both", false, "play each scenario on clones and on booted machines; it must go the same way")
+	flags.IntVarP(&f.jobs, "jobs", "j", 0, "scenarios to play side by side (default: one per core, as far as there is memory)")
+	flags.IntVar(&f.repeat, "repeat", 1, "play each scenario that many times, each on fresh machines")
+	flags.BoolVar(&f.untilFail, "until-fail", false, "repeat until something is not green, at most -repeat times if that is given")
+	flags.BoolVar(&f.failFast, "failfast", false, "begin nothing new once something is not green")
+	flags.DurationVar(&f.timeout, "timeout", 0, "end the whole run, images included, after that time (default: never)")
+	flags.StringVar(&f.shard, "shard", "", "play the `I/N`-th part of the scenarios; all N parts together have each once")
+	flags.StringVar(&f.shuffle, "shuffle", "", "play in an order drawn by `SEED`, a number; \"on\" draws one and says which")
+	flags.BoolVar(&f.saveDurations, "save-durations", false, "write how long scenarios took to scenarios/"+suite.DurationsFile+", by which -shard shares them out")
+}
+
+var shardForm = regexp.MustCompile(`^([0-9]{1,6})/([0-9]{1,6})$`)
+
+// check refuses what makes no sense before anything is started.
+func (f *runFlags) check(cmd *cobra.Command) error {
+	if err := f.machineFlags.check(); err != nil {
+		return err
+	}
+	given := cmd.Flags().Changed
+	switch {
+	case given("jobs") && f.jobs < 1:
+		return usage("-j %d: nothing can be played by fewer than one; say -j 1 or more, or leave it out", f.jobs)
+	case f.repeat < 1:
+		return usage("-repeat %d: say -repeat 1 or more; for a run without end, -until-fail", f.repeat)
+	case given("timeout") && f.timeout <= 0:
+		return usage("-timeout %s: no run ends before it begins; say how long it may take, as in -timeout 10m", f.timeout)
+	case f.both && f.cold:
+		return usage("-both with -cold: -both already plays each scenario on booted machines, beside clones; leave one of them out")
+	case f.saveDurations && f.cold:
+		return usage("-save-durations with -cold: durations are kept of clones, which is how scenarios are mostly played; leave one of them out")
+	}
+	if given("shard") {
+		m := shardForm.FindStringSubmatch(f.shard)
+		if m == nil {
+			return usage("-shard %q: say which part of how many, as in -shard 1/2", f.shard)
+		}
+		f.shardIndex, _ = strconv.Atoi(m[1]) // it is six digits
+		f.shards, _ = strconv.Atoi(m[2])
+		if f.shardIndex < 1 || f.shardIndex > f.shards {
+			return usage("-shard %s: parts are counted from 1/%d to %[2]d/%[2]d", f.shard, max(1, f.shards))
+		}
+	}
+	if given("shuffle") {
+		seed := uint64(rand.Uint32()) // short enough to be typed again
+		if f.shuffle != "on" {
+			var err error
+			if seed, err = strconv.ParseUint(f.shuffle, 10, 64); err != nil {
+				return usage("-shuffle %q: say -shuffle on to have an order drawn, or the seed of an earlier run, a number from 0 on", f.shuffle)
+			}
+		}
+		f.seed = &seed
+	}
+	return nil
+}
+
+// rounds is how often each scenario is played; 0 is without end.
+func (f *runFlags) rounds(cmd *cobra.Command) int {
+	if f.untilFail && !cmd.Flags().Changed("repeat") {
+		return 0
+	}
+	return f.repeat
+}
+
+// sideBySide is how many scenarios are played at a time.
+func (f *runFlags) sideBySide() int {
+	if f.jobs > 0 {
+		return f.jobs
+	}
+	return suite.DefaultJobs()
+}
+
+// pick returns the items of this run's shard, in a project's folder, with what there
+// is to say about that.
+func (f *runFlags) pick(items []suite.Item, durations string) (picked []suite.Item, note string, err error) {
+	if f.shards == 0 {
+		return items, "", nil
+	}
+	// A file that only some hosts can read would have shards overlap.
+	expected, err := suite.LoadDurations(durations)
+	if err != nil {
+		return nil, "", usage("%w; write it anew with -save-durations", err)
+	}
+	picked = suite.Shard(items, f.shardIndex, f.shards, expected)
+	return picked, fmt.Sprintf("shard %d of %d: %d of %d scenarios", f.shardIndex, f.shards, len(picked), len(items)), nil
+}

@@ -1,0 +1,139 @@
+package suite
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"math"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/google/renameio/v2"
+	"github.com/rogpeppe/go-internal/lockedfile"
+)
+
+// DurationsFile is the name of a file of durations: in the user's cache, where each
+// run writes it, and in Dir, where `rig run -save-durations` does.
+const DurationsFile = "durations.json"
+
+// Durations are how long scenarios took when they passed last, in seconds, by name.
+// A file of them is a JSON object.
+type Durations map[string]float64
+
+// maxSeconds is more than any scenario takes: a week.
+const maxSeconds = 7 * 24 * 3600
+
+// LoadDurations reads a file of durations; there are none when there is no file.
+func LoadDurations(file string) (Durations, error) {
+	data, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read durations: %w", err)
+	}
+	var d Durations
+	if err := json.Unmarshal(data, &d); err != nil {
+		return nil, fmt.Errorf("read durations: %s: not an object of scenarios and seconds: %w", file, err)
+	}
+	for name, seconds := range d {
+		if !(seconds >= 0 && seconds <= maxSeconds) {
+			return nil, fmt.Errorf("read durations: %s: %q cannot have taken %v seconds", file, name, seconds)
+		}
+	}
+	return d, nil
+}
+
+// lockWait bounds the wait for another rig that writes the same file, which takes it
+// a moment.
+const lockWait = 10 * time.Second
+
+// Update puts durations into a file beside those that are there. Rigs that do so at
+// once wait for each other, and a file is never seen half written. A file that is
+// damaged, or something else, is replaced.
+func (d Durations) Update(ctx context.Context, file string) (err error) {
+	if len(d) == 0 {
+		return nil
+	}
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("keep durations: %w", err)
+		}
+	}()
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		return err
+	}
+	unlock, err := lockFile(ctx, file+".lock")
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	merged := Durations{}
+	if old, err := LoadDurations(file); err == nil {
+		maps.Copy(merged, old)
+	}
+	for name, seconds := range d {
+		merged[name] = math.Round(seconds*1000) / 1000
+	}
+	return merged.write(file)
+}
+
+// Save writes durations to a file, rounded to a tenth of a second and sorted, so that
+// its changes can be read. What the file has of other scenarios stays as long as
+// exists says that there is such a scenario.
+func (d Durations) Save(file string, exists func(name string) bool) error {
+	saved := Durations{}
+	old, err := LoadDurations(file)
+	if err != nil {
+		return fmt.Errorf("save durations: %w; remove the file to have it written anew", err)
+	}
+	maps.Copy(saved, old)
+	for name, seconds := range d {
+		saved[name] = math.Round(seconds*10) / 10
+	}
+	maps.DeleteFunc(saved, func(name string, _ float64) bool { return !exists(name) })
+	if err := saved.write(file); err != nil {
+		return fmt.Errorf("save durations: %w", err)
+	}
+	return nil
+}
+
+func (d Durations) write(file string) error {
+	data, err := json.MarshalIndent(d, "", "  ") // sorts by name
+	if err != nil {
+		return err
+	}
+	return renameio.WriteFile(file, append(data, '\n'), 0o644, renameio.WithTempDir(filepath.Dir(file)))
+}
+
+// lockFile takes the lock that a file is, waiting for whoever holds it.
+func lockFile(ctx context.Context, file string) (unlock func(), err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, lockWait, fmt.Errorf("another rig has held %s for more than %s", file, lockWait))
+	defer cancel()
+	type held struct {
+		unlock func()
+		err    error
+	}
+	locked := make(chan held)
+	go func() {
+		unlock, err := lockedfile.MutexAt(file).Lock()
+		select {
+		case locked <- held{unlock, err}:
+		case <-ctx.Done():
+			// The system call could not be interrupted; nobody waits for it any more.
+			if err == nil {
+				unlock()
+			}
+		}
+	}()
+	select {
+	case h := <-locked:
+		return h.unlock, h.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
