@@ -7,16 +7,21 @@ import (
 	"path/filepath"
 	"testing"
 
+	"dsoftbus-rig/rig/worker"
+
 	"github.com/rogpeppe/go-internal/testscript"
 )
 
-// rigBinary is the real program, built once for all tests of this package: it
-// starts itself again as a worker, which a test program cannot stand in for.
+// rigBinary is the real program, built once for all tests of this package.
 var rigBinary string
 
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
+	// A test that plays scenarios in this process has it start itself as a worker.
+	if len(os.Args) == 2 && os.Args[1] == worker.Command {
+		main()
+	}
 	dir, err := os.MkdirTemp("", "rig-test")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -140,7 +140,7 @@ func explained(ctx context.Context) (context.Context, context.CancelFunc) {
 	stop := context.AfterFunc(ctx, func() {
 		cause := context.Cause(ctx)
 		if errors.Is(cause, worker.ErrOutOfTime) {
-			cause = &scenario.NodeError{Reason: record.RunTimeout, Err: fmt.Errorf("the time of the whole run was over while this scenario ran: %w", cause)}
+			cause = &scenario.NodeError{Reason: record.RunTimeout, Err: fmt.Errorf("%w: the time of the whole run was over while this scenario ran", cause)}
 		}
 		cancel(cause)
 	})

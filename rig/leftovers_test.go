@@ -1,0 +1,168 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"dsoftbus-rig/rig/record"
+)
+
+// manyPlayings is how often a scenario is played to see whether anything is left of
+// it: often enough that one thing more each time is not taken for chance. It takes
+// some 40 s on two slow cores.
+const manyPlayings = 100
+
+// leftMark is in the environment of all that a run starts, so that it is known
+// whoever its parent has become.
+const leftMark = "RIG_TEST_LEFTOVERS"
+
+// leftovers are what a run may leave of itself in this process and on the host.
+type leftovers struct {
+	files     []string // what this process has open, by kind
+	threads   int      // of this process
+	processes []string // with the mark, other than this one
+	networks  []string // namespaces of those
+	mounts    string
+	temporary []string
+	sockets   []string // abstract ones of this network namespace, with the names of machines' sockets
+}
+
+func lookAround(t *testing.T, mark, tmp string) (l leftovers) {
+	t.Helper()
+	read := func(name string) string {
+		data, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(data)
+	}
+	list := func(dir string) []os.DirEntry {
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return entries
+	}
+	for _, e := range list("/proc/self/fd") {
+		// "socket:[123]" is another one each time.
+		target, _ := os.Readlink("/proc/self/fd/" + e.Name())
+		kind, _, _ := strings.Cut(target, "[")
+		l.files = append(l.files, kind)
+	}
+	slices.Sort(l.files)
+	l.threads = len(list("/proc/self/task"))
+	for _, e := range list("/proc") {
+		// What is no process, or none any more, has no environment.
+		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
+		if err != nil || e.Name() == "self" || e.Name() == "thread-self" || !strings.Contains(string(env), leftMark+"="+mark) {
+			continue
+		}
+		exe, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
+		l.processes = append(l.processes, e.Name()+" "+filepath.Base(exe))
+		if network, err := os.Readlink(filepath.Join("/proc", e.Name(), "ns", "net")); err == nil && !slices.Contains(l.networks, network) {
+			l.networks = append(l.networks, network)
+		}
+	}
+	l.mounts = read("/proc/self/mountinfo")
+	for _, e := range list(tmp) {
+		l.temporary = append(l.temporary, e.Name())
+	}
+	for line := range strings.Lines(read("/proc/self/net/unix")) {
+		if _, name, abstract := strings.Cut(strings.TrimSpace(line), " @"); abstract && strings.Contains(name, "rig") {
+			l.sockets = append(l.sockets, name)
+		}
+	}
+	return l
+}
+
+// However often a scenario is played, nothing is left of it, in the process that
+// plays or on the host: processes, open files, threads, namespaces, mounts, temporary
+// files, sockets.
+func TestNothingIsLeftBehind(t *testing.T) {
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
+	}
+	dir := t.TempDir()
+	tmp, runs, file := filepath.Join(dir, "tmp"), filepath.Join(dir, "runs"), filepath.Join(dir, "tiny.txtar")
+	if err := os.Mkdir(tmp, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte("# Comes up.\nup -only\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	mark := fmt.Sprint(os.Getpid())
+	t.Setenv(leftMark, mark)
+
+	// play is `rig run` in this process, and calls seen for each line that it prints.
+	play := func(seen func(line string), args ...string) {
+		t.Helper()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		stdout := os.Stdout
+		os.Stdout = w
+		status := make(chan int, 1)
+		go func() {
+			defer w.Close() // the end of the lines
+			status <- run(append([]string{"run", "-runs", runs, file}, args...))
+		}()
+		var lines []string
+		for s := bufio.NewScanner(r); s.Scan(); {
+			lines = append(lines, s.Text())
+			seen(s.Text())
+		}
+		os.Stdout = stdout
+		if got := <-status; got != record.ExitGreen {
+			t.Fatalf("exit status %d:\n%s", got, strings.Join(lines, "\n"))
+		}
+	}
+
+	// The first run builds what is missing, and what the process has open from then
+	// on it has for good. It also shows that a leftover would be seen.
+	var during leftovers
+	play(func(line string) {
+		if strings.Contains(line, "node A ready") {
+			during = lookAround(t, mark, tmp)
+		}
+	}, "-v", "-j", "1")
+	if len(during.processes) < 3 || len(during.networks) != 1 {
+		t.Fatalf("while a scenario runs there are the processes %q in the namespaces %q", during.processes, during.networks)
+	}
+
+	t.Setenv("TMPDIR", tmp)
+	before := lookAround(t, mark, tmp)
+	play(func(string) {}, "-repeat", fmt.Sprint(manyPlayings), "-j", "2")
+	after := lookAround(t, mark, tmp)
+
+	rec, err := record.Load(filepath.Join(runs, record.LatestLink))
+	if err != nil || rec.Summary.Counts[record.Passed] != manyPlayings {
+		t.Fatalf("%d passed, %v", rec.Summary.Counts[record.Passed], err)
+	}
+	if len(after.processes) > 0 || len(after.networks) > 0 {
+		t.Errorf("processes %q in the namespaces %q", after.processes, after.networks)
+	}
+	if !slices.Equal(before.files, after.files) {
+		t.Errorf("open files %q became %q", before.files, after.files)
+	}
+	// Go keeps threads to use them again, some more or less.
+	if more := after.threads - before.threads; more > manyPlayings/4 {
+		t.Errorf("%d threads more", more)
+	}
+	if before.mounts != after.mounts {
+		t.Errorf("mounts\n%sbecame\n%s", before.mounts, after.mounts)
+	}
+	if len(after.temporary) > 0 {
+		t.Errorf("temporary files %q", after.temporary)
+	}
+	if len(after.sockets) > 0 {
+		t.Errorf("sockets %q", after.sockets)
+	}
+}
