@@ -89,13 +89,19 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
 	}
 	dir := t.TempDir()
-	tmp, runs, file := filepath.Join(dir, "tmp"), filepath.Join(dir, "runs"), filepath.Join(dir, "tiny.txtar")
+	tmp, runs := filepath.Join(dir, "tmp"), filepath.Join(dir, "runs")
 	if err := os.Mkdir(tmp, 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, []byte("# Comes up.\nup -only\n"), 0o644); err != nil {
-		t.Fatal(err)
+	file := func(name, script string) string {
+		name = filepath.Join(dir, name)
+		if err := os.WriteFile(name, []byte(script), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return name
 	}
+	tiny := file("tiny.txtar", "# Comes up.\nup -only\n")
+	stays := file("stays.txtar", "# Stays for a while.\nup -only\n! marker -within 3s A never\n")
 	mark := fmt.Sprint(os.Getpid())
 	t.Setenv(leftMark, mark)
 
@@ -112,7 +118,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		status := make(chan int, 1)
 		go func() {
 			defer w.Close() // the end of the lines
-			status <- run(append([]string{"run", "-runs", runs, file}, args...))
+			status <- run(append([]string{"run", "-runs", runs}, args...))
 		}()
 		var lines []string
 		for s := bufio.NewScanner(r); s.Scan(); {
@@ -132,14 +138,14 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		if strings.Contains(line, "node A ready") {
 			during = lookAround(t, mark, tmp)
 		}
-	}, "-v", "-j", "1")
+	}, "-v", "-j", "1", stays)
 	if len(during.processes) < 3 || len(during.networks) != 1 {
 		t.Fatalf("while a scenario runs there are the processes %q in the namespaces %q", during.processes, during.networks)
 	}
 
 	t.Setenv("TMPDIR", tmp)
 	before := lookAround(t, mark, tmp)
-	play(func(string) {}, "-repeat", fmt.Sprint(manyPlayings), "-j", "2")
+	play(func(string) {}, "-repeat", fmt.Sprint(manyPlayings), "-j", "2", tiny)
 	after := lookAround(t, mark, tmp)
 
 	rec, err := record.Load(filepath.Join(runs, record.LatestLink))

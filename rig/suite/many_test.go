@@ -10,7 +10,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -32,48 +31,48 @@ func names(s record.Summary) (out []string) {
 	return out
 }
 
-// held makes a named pipe, on which a scenario with that file waits.
-func held(t *testing.T, name string) Item {
+// held makes a scenario that waits until release is called.
+func held(t *testing.T, name string) (item Item, release func()) {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "held")
 	if err := unix.Mkfifo(file, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return Item{Name: name, File: file}
-}
-
-// release lets a scenario that has started go on. It waits for the scenario to be
-// there, so it is not for a run's sink.
-func release(t *testing.T, item Item) {
-	f, err := os.OpenFile(item.File, os.O_WRONLY, 0)
-	if err == nil {
-		err = f.Close()
-	}
+	// Open for both, so that neither side waits for the other to open it.
+	pipe, err := os.OpenFile(file, os.O_RDWR, 0)
 	if err != nil {
-		t.Errorf("release %s: %v", item.Name, err)
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { pipe.Close() })
+	return Item{Name: name, File: file}, func() {
+		if _, err := pipe.Write([]byte{1}); err != nil {
+			t.Errorf("release %s: %v", name, err)
+		}
 	}
 }
 
 // A worker that crashes takes nothing along: those that run beside it pass.
 func TestACrashTouchesNobodyElse(t *testing.T) {
-	dies := held(t, "bad/dies")
-	others := []Item{held(t, "good/a"), held(t, "good/b"), held(t, "good/c")}
-	cfg := Config{Rounds: 1, Jobs: 4, Items: append([]Item{dies}, others...)}
-	var steps sync.WaitGroup
+	dies, die := held(t, "bad/dies")
+	cfg := Config{Rounds: 1, Jobs: 4, Items: []Item{dies}}
+	var others []func()
+	for _, name := range []string{"good/a", "good/b", "good/c"} {
+		item, release := held(t, name)
+		cfg.Items, others = append(cfg.Items, item), append(others, release)
+	}
 	started := 0
 	summary, _ := playConfig(t, t.Context(), cfg, func(e record.Event) {
 		if e.Kind == record.KindScenarioStart {
 			if started++; started == 4 { // all of them run
-				steps.Go(func() { release(t, dies) })
+				die()
 			}
 		}
 		if e.Scenario == dies.Name && e.Kind == record.KindScenarioEnd {
-			for _, other := range others {
-				steps.Go(func() { release(t, other) })
+			for _, release := range others {
+				release()
 			}
 		}
 	})
-	steps.Wait()
 	want := []string{"bad/dies broken", "good/a passed", "good/b passed", "good/c passed"}
 	if diff := cmp.Diff(want, names(summary)); diff != "" {
 		t.Error(diff)
@@ -214,8 +213,7 @@ func TestUntilFail(t *testing.T) {
 
 // After a failure nothing new begins, and what runs is finished.
 func TestFailFast(t *testing.T) {
-	runs := held(t, "good/runs")
-	var steps sync.WaitGroup
+	runs, release := held(t, "good/runs")
 	cfg := Config{
 		Rounds: 1, Jobs: 2, FailFast: true, Items: []Item{runs},
 		Expected: Durations{"good/runs": 9, "bad/fails": 8, "good/never": 1, "good/never-either": 1},
@@ -224,10 +222,9 @@ func TestFailFast(t *testing.T) {
 		// A worker that is still there is not yet one that failed: what follows the
 		// verdict must not begin either.
 		if e.Scenario == "bad/fails" && e.Kind == record.KindScenarioEnd {
-			steps.Go(func() { release(t, runs) })
+			release()
 		}
 	}, "bad/fails", "good/never", "good/never-either")
-	steps.Wait()
 	if diff := cmp.Diff([]string{"bad/fails failed", "good/runs passed"}, names(summary)); diff != "" {
 		t.Error(diff)
 	}

@@ -65,6 +65,15 @@ func TestShards(t *testing.T) {
 	}
 }
 
+// It is time that is shared out, not scenarios.
+func TestALongScenarioHasAShardForItself(t *testing.T) {
+	items := []Item{{Name: "long"}, {Name: "s1"}, {Name: "s2"}, {Name: "s3"}, {Name: "s4"}}
+	expected := Durations{"long": 4, "s1": 1, "s2": 1, "s3": 1, "s4": 1}
+	if first, second := Shard(items, 1, 2, expected), Shard(items, 2, 2, expected); len(first) != 1 || len(second) != 4 {
+		t.Errorf("%d and %d scenarios", len(first), len(second))
+	}
+}
+
 // Hosts list scenarios in the same order, but nothing may depend on that.
 func TestShardsDependOnNamesAlone(t *testing.T) {
 	items := []Item{{Name: "a"}, {Name: "b"}, {Name: "c"}, {Name: "d"}, {Name: "e"}}

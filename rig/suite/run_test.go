@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
@@ -46,7 +47,11 @@ func misbehave(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	}
 	// A named pipe is what a test holds a scenario with, until it wants it to go on.
 	if info, err := os.Stat(job.File); err == nil && info.Mode()&os.ModeNamedPipe != 0 {
-		if _, err := os.ReadFile(job.File); err != nil {
+		f, err := os.Open(job.File)
+		if err != nil {
+			return err
+		}
+		if _, err := f.Read(make([]byte, 1)); err != nil {
 			return err
 		}
 	}
@@ -122,6 +127,9 @@ func playConfig(t *testing.T, ctx context.Context, cfg Config, each func(record.
 		cfg.Items = append(cfg.Items, Item{Name: name, File: name + extension})
 	}
 	slices.SortFunc(cfg.Items, compareNames)
+	// A suite that goes on and on is a failure of its test alone.
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Minute, errors.New("the suite hangs"))
+	defer cancel()
 	out, err := Run(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
