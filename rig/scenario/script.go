@@ -122,6 +122,22 @@ func (s *Script) Nodes() []string {
 	return nodes
 }
 
+// Lingers reports whether the script waits on purpose, however fast the machines are: it has a `sleep`, on the host or as a
+// node's program, or a marker that must not come, which is awaited for its whole time.
+func (s *Script) Lingers() bool {
+	for _, sec := range s.Sections {
+		for _, st := range sec.Statements {
+			switch {
+			case st.name == "sleep", st.name == "marker" && st.not:
+				return true
+			case st.name == "exec" && slices.ContainsFunc(st.args, func(w word) bool { text, ok := w.bare(); return ok && text == "sleep" }):
+				return true
+			}
+		}
+	}
+	return false
+}
+
 // NodeFixtures returns the fixtures that belong on a node. Their names are
 // absolute paths on it.
 func (s *Script) NodeFixtures(node string) []Fixture {

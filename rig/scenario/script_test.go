@@ -149,3 +149,26 @@ func TestNodeNames(t *testing.T) {
 		t.Errorf("device id %s", got)
 	}
 }
+
+func TestLingers(t *testing.T) {
+	for line, want := range map[string]bool{
+		"exec A true":              false,
+		"marker -within 5s A x":    false,
+		"! exec A false":           false,
+		"* exec -within 5s A true": false,
+		"sleep 1s":                 true,
+		"sleep 1s &":               true,
+		"exec A sleep 1":           true,
+		"! marker -within 1s A x":  true,
+		"exec A echo 'sleep'":      false,
+		"[tcg] ! marker -within 1s A x # one place": true,
+	} {
+		s, err := Parse("f", []byte("# First.\nup\n\n# Second.\n"+line+"\n"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s.Lingers() != want {
+			t.Errorf("%s: %t", line, !want)
+		}
+	}
+}
