@@ -92,6 +92,19 @@ func (f *machineFlags) check() error {
 	return nil
 }
 
+// arguments are the flags as this program takes them again.
+func (f *machineFlags) arguments() []string {
+	var args []string
+	for _, flag := range []struct{ name, value string }{
+		{"-kernel", f.kernel}, {"-modules", f.modules}, {"-qemu", f.qemu}, {"-accel", f.accel},
+	} {
+		if flag.value != "" {
+			args = append(args, flag.name, flag.value)
+		}
+	}
+	return args
+}
+
 // build builds what is missing of the images.
 func (f *machineFlags) build(cmd *cobra.Command, log func(string)) (*images.Set, error) {
 	dir, err := project(cmd)
