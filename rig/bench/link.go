@@ -46,13 +46,13 @@ type Read struct {
 // The file that is read is made of a piece of text, since a scenario is text, several times over.
 const (
 	pieceSize   = 1 << 20
-	pieceCopies = 16
+	pieceCopies = 8
 	pieceSeed   = 1
 	streamBytes = pieceSize * pieceCopies
 )
 
 const (
-	linkStep  = 30 * time.Second // how long one measurement may take, before scaling; the longest takes 2 s under emulation
+	linkStep  = 30 * time.Second // how long one measurement may take, before scaling; the longest takes some seconds under emulation
 	linkRound = time.Minute      // a round of all, before scaling
 	pings     = 100
 )
@@ -75,8 +75,8 @@ type linkTally struct {
 var reads = []Read{
 	{Chunk: 128, Pipelined: true, Bytes: 256 << 10},
 	{Chunk: 128, Pipelined: false, Bytes: 256 << 10},
-	{Chunk: 4 << 10, Pipelined: true, Bytes: 4 << 20},
-	{Chunk: 4 << 10, Pipelined: false, Bytes: 4 << 20},
+	{Chunk: 4 << 10, Pipelined: true, Bytes: 1 << 20},
+	{Chunk: 4 << 10, Pipelined: false, Bytes: 1 << 20},
 	{Chunk: 32 << 10, Pipelined: true, Bytes: streamBytes},
 	{Chunk: 32 << 10, Pipelined: false, Bytes: streamBytes},
 }
@@ -109,8 +109,7 @@ func linkProbes(file []byte) []linkProbe {
 		if !read.Pipelined {
 			window = " -window 1"
 		}
-		sum := sha256.Sum256(file[:read.Bytes])
-		digest := hex.EncodeToString(sum[:])
+		digest := digestOf(file[:read.Bytes])
 		probes = append(probes, linkProbe{
 			fmt.Sprintf("pkgfs -peer node-b bench -chunk %d%s -bytes %d pkg:/bench/blob", read.Chunk, window, read.Bytes),
 			append(stream, "requests/s"),
@@ -125,6 +124,12 @@ func linkProbes(file []byte) []linkProbe {
 		})
 	}
 	return probes
+}
+
+// digestOf returns a SHA-256 as programs of a node print it.
+func digestOf(data []byte) string {
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }
 
 // parseWords reads a line of key=value words, of which those that are named have to be there and be numbers from 0. The other
@@ -258,7 +263,11 @@ func (t *linkTally) step(es events, end record.Event, next *int, probes []linkPr
 	return nil
 }
 
+// link returns the figures, nil when no round has even begun.
 func (t *linkTally) link() *Link {
+	if len(t.pingMedian) == 0 {
+		return nil
+	}
 	l := &Link{
 		PingMedian: sampled(t.pingMedian), PingP95: sampled(t.pingP95), PingLost: t.lost,
 		TCP: sampled(t.tcp), Noise: sampled(t.noise),
