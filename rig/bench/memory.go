@@ -106,11 +106,11 @@ func machinesMemory(n int) (int64, error) {
 			if err != nil {
 				return 0, fmt.Errorf("look at a machine's memory: %w", err)
 			}
-			bytes, err := parsePss(data)
+			pss, err := parsePss(data)
 			if err != nil {
 				return 0, fmt.Errorf("look at a machine's memory: /proc/%d/smaps_rollup: %w", rest[0], err)
 			}
-			total += bytes
+			total += pss
 		}
 	}
 	return total, nil
