@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/nodes/journal"
 
 	"golang.org/x/sys/unix"
@@ -45,6 +46,10 @@ func Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	network, err := openCard()
+	if err != nil {
+		return err
+	}
 	control, err := openPort(ctx, uevents, agentapi.ControlPort)
 	if err != nil {
 		return err
@@ -56,16 +61,26 @@ func Run(ctx context.Context) error {
 	if err := uevents.Close(); err != nil {
 		return fmt.Errorf("close the kernel's event socket: %w", err)
 	}
+	// Every node has its identity there; only its owner may look.
+	if err := os.MkdirAll(device.DefaultDir, 0o700); err != nil {
+		return err
+	}
 	if err := os.Setenv("PATH", "/bin:/bbin:/sbin:/usr/bin:/usr/sbin"); err != nil {
 		return err
 	}
 	s := &Server{
 		Journal:    journal.NewWriter(journalPort, monotonic),
 		Supervisor: NewSupervisor(),
-		Configure:  configure,
+		Configure:  network.configure,
 		Modules:    modules,
 	}
-	host := newHostWatch(control)
+	if err := rehearse(ctx, network); err != nil {
+		return err
+	}
+	host, err := newHostWatch(control)
+	if err != nil {
+		return err
+	}
 	for {
 		if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte(agentapi.IdleLine), false); err != nil {
 			return err

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
-	"dsoftbus-rig/nodes/device"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,29 +73,49 @@ func TestParseSignal(t *testing.T) {
 	}
 }
 
-func TestIdentity(t *testing.T) {
-	good := agentapi.Configure{
-		DeviceID:   "node-a",
-		PrivateKey: make([]byte, 32),
-		Pairings:   []agentapi.Pairing{{DeviceID: "node-b", PublicKey: make([]byte, 32), Services: []string{device.ServicePackageFS}}},
+func TestPlace(t *testing.T) {
+	dir := t.TempDir()
+	f := agentapi.File{Path: filepath.Join(dir, "etc", "id", "key"), Mode: 0o600, Content: []byte("secret")}
+	for range 2 { // into no folder, then over what is there
+		if err := place(f); err != nil {
+			t.Fatal(err)
+		}
+		got, err := os.ReadFile(f.Path)
+		if err != nil || string(got) != "secret" {
+			t.Fatalf("%q, %v", got, err)
+		}
 	}
-	good.PrivateKey[0] = 1
-	d, pairings, err := identity(good)
-	if err != nil {
-		t.Fatal(err)
+	if info, err := os.Stat(f.Path); err != nil || info.Mode() != 0o600 {
+		t.Errorf("mode %v, %v", info.Mode(), err)
 	}
-	if d.ID != "node-a" || d.Key.Public == [32]byte{} || len(pairings) != 1 || !pairings[0].Allows(device.ServicePackageFS) {
-		t.Errorf("%+v, %+v", d, pairings)
+	f.Path = "etc/id"
+	if err := place(f); err == nil || !strings.Contains(err.Error(), "absolute") {
+		t.Errorf("relative path: %v", err)
 	}
-	short := good
-	short.PrivateKey = good.PrivateKey[:31]
-	if _, _, err := identity(short); err == nil || strings.Contains(err.Error(), "\x01") {
-		t.Errorf("short private key: %v", err)
+	f.Path = filepath.Join(dir, "etc", "id", "key", "below")
+	if err := place(f); err == nil || !strings.Contains(err.Error(), f.Path) {
+		t.Errorf("below a file: %v", err)
 	}
-	short = good
-	short.Pairings = []agentapi.Pairing{{DeviceID: "node-b", PublicKey: make([]byte, 5)}}
-	if _, _, err := identity(short); err == nil || !strings.Contains(err.Error(), "node-b") {
-		t.Errorf("short public key: %v", err)
+}
+
+func TestRehearsal(t *testing.T) {
+	if err := rehearse(t.Context(), card{}); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	good := agentapi.Configure{MAC: "52:54:00:00:00:0a", Address: "10.42.0.10/24"}
+	if mac, ip, err := addresses(good); err != nil || mac.String() != good.MAC || ip.IPNet.String() != good.Address {
+		t.Errorf("%v, %v, %v", mac, ip, err)
+	}
+	for _, bad := range []agentapi.Configure{{MAC: "52:54", Address: good.Address}, {MAC: good.MAC, Address: "10.42"}} {
+		if _, _, err := addresses(bad); err == nil {
+			t.Errorf("%+v was taken", bad)
+		}
+	}
+	if err := (card{}).address(good); err == nil || !strings.Contains(err.Error(), "virtio_net") {
+		t.Errorf("without a card: %v", err)
 	}
 }
 

@@ -3,14 +3,15 @@ package agent
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"unsafe"
 
 	"dsoftbus-rig/nodes/agentapi"
-	"dsoftbus-rig/nodes/device"
-	"dsoftbus-rig/protocol/session"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -20,47 +21,131 @@ import (
 // size of its key.
 const minEntropy = 32
 
+// A card is the machine's only network card. It is up before the machine has an
+// identity, so that what is left to do then is little; without an address it sends
+// nothing.
+type card struct {
+	link   netlink.Link    // nil in a machine without one
+	handle *netlink.Handle // its sockets stay open: no clone has to make or end them
+}
+
+// interfaceName is what Linux calls a machine's first network card.
+const interfaceName = "eth0"
+
+// openCard sets the network up as far as it is the same in every machine.
+func openCard() (card, error) {
+	handle, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return card{}, fmt.Errorf("set up the network: %w", err)
+	}
+	lo, err := handle.LinkByName("lo")
+	if err != nil {
+		return card{}, fmt.Errorf("set up lo: %w", err)
+	}
+	if err := handle.LinkSetUp(lo); err != nil {
+		return card{}, fmt.Errorf("set lo up: %w", err)
+	}
+	link, err := handle.LinkByName(interfaceName)
+	if _, missing := errors.AsType[netlink.LinkNotFoundError](err); missing {
+		return card{}, nil
+	}
+	if err != nil {
+		return card{}, fmt.Errorf("set up %s: %w", interfaceName, err)
+	}
+	if err := handle.LinkSetUp(link); err != nil {
+		return card{}, fmt.Errorf("set %s up: %w", interfaceName, err)
+	}
+	// Announces go to a multicast group, which no address of the interface
+	// implies a route for.
+	multicast := &net.IPNet{IP: net.IPv4(224, 0, 0, 0).To4(), Mask: net.CIDRMask(4, 32)}
+	err = handle.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: multicast, Scope: netlink.SCOPE_LINK})
+	if err != nil {
+		return card{}, fmt.Errorf("route multicast through %s: %w", interfaceName, err)
+	}
+	return card{link, handle}, nil
+}
+
+// address gives the card its addresses. The driver changes a MAC while the card is
+// up; taking it down and up would cost an emulated machine tens of milliseconds.
+func (c card) address(id agentapi.Configure) error {
+	if c.link == nil {
+		return fmt.Errorf("configure %s: there is none (is the virtio_net module loaded?)", interfaceName)
+	}
+	hw, ip, err := addresses(id)
+	if err != nil {
+		return err
+	}
+	if err := c.handle.LinkSetHardwareAddr(c.link, hw); err != nil {
+		return fmt.Errorf("set the MAC of %s to %s: %w", interfaceName, hw, err)
+	}
+	if err := c.handle.AddrReplace(c.link, ip); err != nil {
+		return fmt.Errorf("add address %s to %s: %w", ip, interfaceName, err)
+	}
+	return nil
+}
+
+// rehearse does what configure will, to no effect: the card gets the MAC it has.
+func (c card) rehearse(id agentapi.Configure) error {
+	mac, _, err := addresses(id)
+	if err != nil || c.link == nil {
+		return err
+	}
+	mac = c.link.Attrs().HardwareAddr
+	if err := c.handle.LinkSetHardwareAddr(c.link, mac); err != nil {
+		return fmt.Errorf("set the MAC of %s to %s: %w", interfaceName, mac, err)
+	}
+	return nil
+}
+
+func addresses(id agentapi.Configure) (net.HardwareAddr, *netlink.Addr, error) {
+	mac, err := net.ParseMAC(id.MAC)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configure %s: %w", interfaceName, err)
+	}
+	ip, err := netlink.ParseAddr(id.Address)
+	if err != nil {
+		return nil, nil, fmt.Errorf("configure %s: address %q: %w", interfaceName, id.Address, err)
+	}
+	return mac, ip, nil
+}
+
 // configure gives this machine its identity: entropy before anything that could
 // draw random bytes, the clock before anything that writes a file, the network
 // last, so that no other machine hears of a half-made one.
-func configure(c agentapi.Configure) error {
-	if err := addEntropy(c.Entropy); err != nil {
+func (c card) configure(id agentapi.Configure) error {
+	if err := addEntropy(id.Entropy); err != nil {
 		return err
 	}
-	ts := unix.NsecToTimespec(c.Clock.UnixNano())
+	ts := unix.NsecToTimespec(id.Clock.UnixNano())
 	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &ts); err != nil {
 		return fmt.Errorf("set the wall clock: %w", err)
 	}
-	if err := unix.Sethostname([]byte(c.Hostname)); err != nil {
+	if err := unix.Sethostname([]byte(id.Hostname)); err != nil {
 		return fmt.Errorf("set the host name: %w", err)
 	}
-	d, pairings, err := identity(c)
-	if err != nil {
-		return err
+	for _, f := range id.Files {
+		if err := place(f); err != nil {
+			return err
+		}
 	}
-	if err := device.Save(device.DefaultDir, d, pairings); err != nil {
-		return err
-	}
-	return configureNetwork(c)
+	return c.address(id)
 }
 
-func identity(c agentapi.Configure) (device.Device, []device.Pairing, error) {
-	if len(c.PrivateKey) != session.KeySize {
-		return device.Device{}, nil, fmt.Errorf("configure %s: private key of %d bytes, want %d", c.DeviceID, len(c.PrivateKey), session.KeySize)
+// place makes a file and the folders above it. Nothing that could read it runs yet.
+func place(f agentapi.File) error {
+	if !filepath.IsAbs(f.Path) {
+		return fmt.Errorf("place %q: no absolute path", f.Path)
 	}
-	key, err := session.NewKeyPair([session.KeySize]byte(c.PrivateKey))
-	if err != nil {
-		return device.Device{}, nil, fmt.Errorf("configure %s: %w", c.DeviceID, err)
-	}
-	d := device.Device{ID: c.DeviceID, Key: key}
-	var pairings []device.Pairing
-	for _, p := range c.Pairings {
-		if len(p.PublicKey) != session.KeySize {
-			return d, nil, fmt.Errorf("configure %s: public key of %s has %d bytes, want %d", c.DeviceID, p.DeviceID, len(p.PublicKey), session.KeySize)
+	err := os.WriteFile(f.Path, f.Content, f.Mode.Perm())
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(filepath.Dir(f.Path), 0o755); err == nil {
+			err = os.WriteFile(f.Path, f.Content, f.Mode.Perm())
 		}
-		pairings = append(pairings, device.Pairing{ID: p.DeviceID, Key: [session.KeySize]byte(p.PublicKey), Services: p.Services})
 	}
-	return d, pairings, nil
+	if err != nil {
+		return fmt.Errorf("place %s: %w", f.Path, err)
+	}
+	return nil
 }
 
 // addEntropy credits seed to the kernel's random generator and makes it start
@@ -93,48 +178,6 @@ func addEntropy(seed []byte) error {
 
 // rndReseedCRNG is _IO('R', 7) of linux/random.h, which x/sys does not name.
 const rndReseedCRNG = 0x5207
-
-func configureNetwork(c agentapi.Configure) error {
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		return fmt.Errorf("configure lo: %w", err)
-	}
-	if err := netlink.LinkSetUp(lo); err != nil {
-		return fmt.Errorf("set lo up: %w", err)
-	}
-	link, err := netlink.LinkByName(c.Interface)
-	if err != nil {
-		return fmt.Errorf("configure %s: %w (is the virtio_net module loaded?)", c.Interface, err)
-	}
-	mac, err := net.ParseMAC(c.MAC)
-	if err != nil {
-		return fmt.Errorf("configure %s: %w", c.Interface, err)
-	}
-	addr, err := netlink.ParseAddr(c.Address)
-	if err != nil {
-		return fmt.Errorf("configure %s: address %q: %w", c.Interface, c.Address, err)
-	}
-	if err := netlink.LinkSetDown(link); err != nil {
-		return fmt.Errorf("set %s down: %w", c.Interface, err)
-	}
-	if err := netlink.LinkSetHardwareAddr(link, mac); err != nil {
-		return fmt.Errorf("set the MAC of %s to %s: %w", c.Interface, mac, err)
-	}
-	if err := netlink.AddrReplace(link, addr); err != nil {
-		return fmt.Errorf("add address %s to %s: %w", c.Address, c.Interface, err)
-	}
-	if err := netlink.LinkSetUp(link); err != nil {
-		return fmt.Errorf("set %s up: %w", c.Interface, err)
-	}
-	// Announces go to a multicast group, which no address of the interface
-	// implies a route for.
-	multicast := &net.IPNet{IP: net.IPv4(224, 0, 0, 0).To4(), Mask: net.CIDRMask(4, 32)}
-	err = netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: multicast, Scope: netlink.SCOPE_LINK})
-	if err != nil {
-		return fmt.Errorf("route multicast through %s: %w", c.Interface, err)
-	}
-	return nil
-}
 
 // parseSignal reads a signal as people write it: "SIGTERM", "TERM" or "15".
 func parseSignal(s string) (unix.Signal, error) {

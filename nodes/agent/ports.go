@@ -143,21 +143,29 @@ func (p *port) Close() error { return nil }
 // A hostWatch waits until the host has connected to a port. The kernel reports
 // the absence of a host as a permanent POLLHUP, so a plain poll would spin; an
 // edge-triggered epoll wakes up when that changes.
-type hostWatch struct{ port *port }
+//
+// It lives as long as the machine: what is made before a machine is saved, no clone
+// has to make or unmake.
+type hostWatch struct {
+	port  *port
+	epoll int
+}
 
-func newHostWatch(p *port) *hostWatch { return &hostWatch{p} }
-
-func (h *hostWatch) wait(ctx context.Context) error {
-	ep, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+func newHostWatch(p *port) (*hostWatch, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
-		return fmt.Errorf("watch the control port: %w", err)
+		return nil, fmt.Errorf("watch the control port: %w", err)
 	}
-	defer unix.Close(ep)
-	// Registered before the first look, so a change in between is an edge.
 	event := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLHUP | unix.EPOLLET}
-	if err := unix.EpollCtl(ep, unix.EPOLL_CTL_ADD, h.port.fd, &event); err != nil {
-		return fmt.Errorf("watch the control port: %w", err)
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, p.fd, &event); err != nil {
+		return nil, errors.Join(fmt.Errorf("watch the control port: %w", err), unix.Close(epoll))
 	}
+	return &hostWatch{p, epoll}, nil
+}
+
+// wait looks at the port first, and then waits for what may change it. An edge from
+// before the look costs one look more.
+func (h *hostWatch) wait(ctx context.Context) error {
 	for ctx.Err() == nil {
 		state := []unix.PollFd{{Fd: int32(h.port.fd), Events: unix.POLLIN}}
 		if _, err := unix.Poll(state, 0); err != nil && !errors.Is(err, unix.EINTR) {
@@ -167,7 +175,7 @@ func (h *hostWatch) wait(ctx context.Context) error {
 			return nil
 		}
 		var got [1]unix.EpollEvent
-		if _, err := unix.EpollWait(ep, got[:], -1); err != nil && !errors.Is(err, unix.EINTR) {
+		if _, err := unix.EpollWait(h.epoll, got[:], -1); err != nil && !errors.Is(err, unix.EINTR) {
 			return fmt.Errorf("wait for the rig: %w", err)
 		}
 	}

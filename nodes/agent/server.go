@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -20,10 +22,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxRequest bounds a call's request in bytes; the largest is a configuration
-// with its pairings.
-const maxRequest = 1 << 20
-
 // A Server serves the control port.
 type Server struct {
 	Journal    *journal.Writer
@@ -42,8 +40,69 @@ var hostKey = sync.OnceValues(func() (ssh.Signer, error) {
 	return ssh.NewSignerFromKey(ed25519.NewKeyFromSeed(seed))
 })
 
-// Serve speaks SSH on one connection until it ends.
+// Serve serves one connection until it ends: opening calls, then SSH.
 func (s *Server) Serve(ctx context.Context, rw io.ReadWriteCloser) error {
+	in := bufio.NewReader(rw)
+	if _, err := in.Peek(1); err != nil {
+		return err
+	}
+	// The first entry the rig reads on a new connection: by it a program that
+	// prints nothing, run on a clone that has printed nothing, is in step too.
+	if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte("the rig is connected"), false); err != nil {
+		return err
+	}
+	if err := s.open(ctx, in, rw); err != nil {
+		return err
+	}
+	return s.shell(ctx, streamConn{in, rw})
+}
+
+// open answers opening calls up to SSH's first line, which it leaves in in.
+func (s *Server) open(ctx context.Context, in *bufio.Reader, out io.Writer) error {
+	for {
+		first, err := in.Peek(1)
+		if err != nil {
+			return err
+		}
+		if first[0] != '{' {
+			return nil
+		}
+		line, err := readLine(in)
+		if err != nil {
+			return fmt.Errorf("opening call: %w", err)
+		}
+		var call agentapi.Opening
+		reply := agentapi.Reply{}
+		if err := json.Unmarshal(line, &call); err != nil {
+			reply.Error = fmt.Sprintf("opening call: %v", err)
+		} else {
+			reply = s.answer(ctx, call.Method, bytes.NewReader(call.Request))
+		}
+		if err := json.NewEncoder(out).Encode(reply); err != nil {
+			return fmt.Errorf("answer %s: %w", call.Method, err)
+		}
+	}
+}
+
+// readLine reads one line of at most agentapi.MaxRequest bytes.
+func readLine(in *bufio.Reader) ([]byte, error) {
+	var line []byte
+	for {
+		part, err := in.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case err == nil:
+			return line, nil
+		case !errors.Is(err, bufio.ErrBufferFull):
+			return nil, err
+		case len(line) > agentapi.MaxRequest:
+			return nil, fmt.Errorf("longer than %d bytes", agentapi.MaxRequest)
+		}
+	}
+}
+
+// shell speaks SSH on a connection until it ends.
+func (s *Server) shell(ctx context.Context, stream streamConn) error {
 	key, err := hostKey()
 	if err != nil {
 		return fmt.Errorf("make the host key: %w", err)
@@ -53,16 +112,11 @@ func (s *Server) Serve(ctx context.Context, rw io.ReadWriteCloser) error {
 	config := &ssh.ServerConfig{NoClientAuth: true}
 	config.KeyExchanges = []string{ssh.KeyExchangeCurve25519}
 	config.AddHostKey(key)
-	conn, channels, requests, err := ssh.NewServerConn(streamConn{rw}, config)
+	conn, channels, requests, err := ssh.NewServerConn(stream, config)
 	if err != nil {
 		return fmt.Errorf("ssh handshake: %w", err)
 	}
 	defer conn.Close()
-	// The first entry the rig reads on a new connection: by it a program that
-	// prints nothing, run on a clone that has printed nothing, is in step too.
-	if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte("the rig is connected"), false); err != nil {
-		return err
-	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	var handlers sync.WaitGroup
@@ -84,14 +138,7 @@ func (s *Server) channel(ctx context.Context, nc ssh.NewChannel) {
 		}
 		defer ch.Close()
 		go ssh.DiscardRequests(requests)
-		result, err := s.call(ctx, string(nc.ExtraData()), io.LimitReader(ch, maxRequest))
-		reply := agentapi.Reply{}
-		if err != nil {
-			reply.Error = err.Error()
-		} else if reply.Result, err = json.Marshal(result); err != nil {
-			reply.Error = err.Error()
-		}
-		_ = json.NewEncoder(ch).Encode(reply)
+		_ = json.NewEncoder(ch).Encode(s.answer(ctx, string(nc.ExtraData()), io.LimitReader(ch, agentapi.MaxRequest)))
 	case "session":
 		ch, requests, err := nc.Accept()
 		if err != nil {
@@ -103,6 +150,19 @@ func (s *Server) channel(ctx context.Context, nc ssh.NewChannel) {
 	}
 }
 
+// answer carries out one call and makes its reply.
+func (s *Server) answer(ctx context.Context, method string, r io.Reader) agentapi.Reply {
+	reply := agentapi.Reply{}
+	result, err := s.call(ctx, method, r)
+	if err == nil && result != nil {
+		reply.Result, err = json.Marshal(result)
+	}
+	if err != nil {
+		reply.Error = err.Error()
+	}
+	return reply
+}
+
 // call reads the request of one call and carries it out.
 func (s *Server) call(ctx context.Context, method string, r io.Reader) (any, error) {
 	decode := func(into any) error {
@@ -112,15 +172,14 @@ func (s *Server) call(ctx context.Context, method string, r io.Reader) (any, err
 		return nil
 	}
 	switch method {
+	case agentapi.MethodInfo:
+		return s.info()
 	case agentapi.MethodConfigure:
 		var c agentapi.Configure
 		if err := decode(&c); err != nil {
 			return nil, err
 		}
-		if err := s.Configure(c); err != nil {
-			return nil, err
-		}
-		return s.info()
+		return nil, s.Configure(c)
 	case agentapi.MethodStart:
 		var c agentapi.Start
 		if err := decode(&c); err != nil {
@@ -246,7 +305,14 @@ func subsystem(payload []byte) string {
 
 // streamConn makes a net.Conn, which package ssh wants, of a port, which has no
 // addresses and whose deadlines are the rig's business.
-type streamConn struct{ io.ReadWriteCloser }
+//
+// in holds what was read of the port already.
+type streamConn struct {
+	in *bufio.Reader
+	io.ReadWriteCloser
+}
+
+func (c streamConn) Read(b []byte) (int, error) { return c.in.Read(b) }
 
 func (streamConn) LocalAddr() net.Addr              { return portAddr{} }
 func (streamConn) RemoteAddr() net.Addr             { return portAddr{} }

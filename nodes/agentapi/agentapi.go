@@ -1,8 +1,12 @@
 // Package agentapi names what the rig and a machine's agent say to each other
 // over the machine's virtio-serial ports.
 //
-// The control port carries one SSH connection (RFC 4254) at a time. On it the
-// agent serves the standard "session" channel with the "sftp" subsystem and with
+// The control port carries one connection at a time. It begins with opening calls,
+// any number of them: one line with a JSON Opening, answered by one line with a JSON
+// Reply. They cost a machine next to nothing, where a handshake of SSH costs an
+// emulated one more than all the rest of its start. The first line that is no
+// Opening is SSH's own, and from there on the connection is SSH (RFC 4254). On it
+// the agent serves the standard "session" channel with the "sftp" subsystem and with
 // requests of type ExecRequest, and channels of type CallChannel: one call each,
 // the method's name as extra data, a JSON request up to the end of input, and a
 // JSON Reply back. The journal port carries entries of package journal.
@@ -12,6 +16,7 @@ package agentapi
 
 import (
 	"encoding/json"
+	"io/fs"
 	"time"
 )
 
@@ -47,11 +52,21 @@ const (
 
 // Methods of calls, with the types of request and reply.
 const (
-	MethodConfigure = "configure" // Configure -> Info
+	MethodInfo      = "info"      // nothing -> Info
+	MethodConfigure = "configure" // Configure -> nothing
 	MethodStart     = "start"     // Start -> nothing
 	MethodStop      = "stop"      // Stop -> nothing
 	MethodKill      = "kill"      // Kill -> nothing
 )
+
+// Opening is a call before SSH has begun.
+type Opening struct {
+	Method  string          `json:"method"`
+	Request json.RawMessage `json:"request,omitempty"`
+}
+
+// MaxRequest bounds one call's request, in bytes.
+const MaxRequest = 1 << 20
 
 // Reply answers a call: Error is empty when it worked.
 type Reply struct {
@@ -65,25 +80,22 @@ type Exec struct {
 	Argv []string `json:"argv"`
 }
 
-// A Pairing is one device the machine trusts.
-type Pairing struct {
-	DeviceID  string   `json:"id"`
-	PublicKey []byte   `json:"public_key"` // X25519, 32 bytes
-	Services  []string `json:"services"`
+// A File is one to be made in the machine, with the folders above it.
+type File struct {
+	Path    string      `json:"path"` // "/etc/dsoftbus/device.json"
+	Mode    fs.FileMode `json:"mode"` // permission bits
+	Content []byte      `json:"content"`
 }
 
 // Configure gives a machine its identity. Until then every machine is the same,
 // which is what lets one saved machine serve as every node.
 type Configure struct {
-	Hostname   string    `json:"hostname"`
-	Interface  string    `json:"interface"`   // "eth0"
-	MAC        string    `json:"mac"`         // "52:54:00:..."
-	Address    string    `json:"address"`     // "10.42.0.10/24"
-	Clock      time.Time `json:"clock"`       // the wall clock to set
-	Entropy    []byte    `json:"entropy"`     // credited to the kernel before any key is made; at least 32 bytes
-	DeviceID   string    `json:"device_id"`   // "node-a"
-	PrivateKey []byte    `json:"private_key"` // X25519, 32 bytes
-	Pairings   []Pairing `json:"pairings"`
+	Hostname string    `json:"hostname"`
+	MAC      string    `json:"mac"`     // "52:54:00:...", of the only network card
+	Address  string    `json:"address"` // "10.42.0.10/24"
+	Clock    time.Time `json:"clock"`   // the wall clock to set
+	Entropy  []byte    `json:"entropy"` // credited to the kernel before any key is made; at least 32 bytes
+	Files    []File    `json:"files"`   // what makes the machine this node: its identity, its fixtures
 }
 
 // Info says what machine answered.

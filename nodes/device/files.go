@@ -116,49 +116,78 @@ func read(path string) ([]byte, fs.FileMode, error) {
 // last: a first Save cut in between leaves a directory that Load refuses, not
 // a device that trusts nobody.
 func Save(dir string, d Device, pairings []Pairing) error {
-	if err := checkDevice(d); err != nil {
+	files, err := Encode(d, pairings)
+	if err != nil {
 		return fmt.Errorf("save device identity in %s: %w", dir, err)
-	}
-	if err := checkPairings(d, pairings); err != nil {
-		return fmt.Errorf("save pairing list in %s: %w", dir, err)
-	}
-	if pairings == nil {
-		pairings = []Pairing{}
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("save device identity: %w", err)
 	}
-	if err := write(dir, pairingFile, pairings); err != nil {
-		return fmt.Errorf("save pairing list in %s: %w", dir, err)
-	}
-	form := deviceJSON{
-		ID:         d.ID,
-		PrivateKey: hex.EncodeToString(d.Key.Private[:]),
-		PublicKey:  hex.EncodeToString(d.Key.Public[:]),
-	}
-	if err := write(dir, deviceFile, form); err != nil {
-		return fmt.Errorf("save device identity in %s: %w", dir, err)
+	for _, f := range files {
+		if err := write(dir, f); err != nil {
+			return fmt.Errorf("save device identity in %s: %w", dir, err)
+		}
 	}
 	return syncDir(dir)
 }
 
-func write(dir, name string, v any) error {
+// Mode is the mode of each file of a device: one of them has its private key.
+const Mode fs.FileMode = 0o600
+
+// A File is one of the files that make a device.
+type File struct {
+	Name    string // within the device's folder
+	Content []byte
+}
+
+// Encode checks the identity and the pairing list and returns the files that Save
+// would write, in that order, for whoever places them in another way.
+func Encode(d Device, pairings []Pairing) ([]File, error) {
+	if err := checkDevice(d); err != nil {
+		return nil, err
+	}
+	if err := checkPairings(d, pairings); err != nil {
+		return nil, fmt.Errorf("pairing list: %w", err)
+	}
+	if pairings == nil {
+		pairings = []Pairing{}
+	}
+	list, err := encode(pairingFile, pairings)
+	if err != nil {
+		return nil, err
+	}
+	identity, err := encode(deviceFile, deviceJSON{
+		ID:         d.ID,
+		PrivateKey: hex.EncodeToString(d.Key.Private[:]),
+		PublicKey:  hex.EncodeToString(d.Key.Public[:]),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return []File{list, identity}, nil
+}
+
+func encode(name string, v any) (File, error) {
 	data, err := json.MarshalIndent(v, "", "  ")
 	if err != nil {
-		return err
+		return File{}, fmt.Errorf("%s: %w", name, err)
 	}
 	if len(data) >= maxFile {
-		return fmt.Errorf("%d bytes, at most %d can be loaded again", len(data), maxFile-1)
+		return File{}, fmt.Errorf("%s: %d bytes, at most %d can be loaded again", name, len(data), maxFile-1)
 	}
+	return File{name, append(data, '\n')}, nil
+}
+
+func write(dir string, file File) error {
 	// The temporary file lies in dir: a private key never passes through /tmp.
 	// The mode is always 0600, whatever the file there had.
-	f, err := renameio.NewPendingFile(filepath.Join(dir, name),
-		renameio.WithTempDir(dir), renameio.WithStaticPermissions(0o600))
+	f, err := renameio.NewPendingFile(filepath.Join(dir, file.Name),
+		renameio.WithTempDir(dir), renameio.WithStaticPermissions(Mode))
 	if err != nil {
 		return err
 	}
 	defer f.Cleanup()
-	if _, err := f.Write(append(data, '\n')); err != nil {
+	if _, err := f.Write(file.Content); err != nil {
 		return err
 	}
 	return f.CloseAtomicallyReplace()

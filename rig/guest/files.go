@@ -26,7 +26,7 @@ func (c *Client) fileClient(ctx context.Context) (*sftp.Client, error) {
 		return c.files, nil
 	}
 	// The client lives as long as the connection, not as long as ctx.
-	ch, requests, stop, err := c.open(ctx, "session", nil)
+	ch, requests, stop, err := c.channel(ctx, "session", nil)
 	if err != nil {
 		return nil, err
 	}

@@ -6,12 +6,14 @@
 package guest
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,8 +32,21 @@ const lostWait = 100 * time.Millisecond
 
 // A Client is one connection to an agent. Its methods may be called
 // concurrently.
+//
+// SSH begins with the first call that needs it: until then a connection costs its
+// machine nearly nothing.
 type Client struct {
-	conn ssh.Conn
+	raw net.Conn
+	in  *bufio.Reader // of raw
+
+	begin sync.Once     // begins SSH
+	ready chan struct{} // closed when conn is there
+	conn  ssh.Conn      // valid after ready
+
+	openMu sync.Mutex // one opening call at a time, and none with SSH
+	begun  bool       // SSH has, or will have at once
+
+	end  sync.Once
 	done chan struct{} // closed when the connection has ended
 	err  error         // wraps ErrLost; valid after done
 
@@ -39,69 +54,139 @@ type Client struct {
 	files   *sftp.Client
 }
 
-// Reach connects to the agent of a machine, which may still be booting. ctx bounds
-// the waiting; a machine that ends while its agent is awaited ends it too, and
-// the error is then the machine's.
-func Reach(ctx context.Context, m *machine.Machine) (*Client, error) {
+// Reach connects to the agent of a machine, which may still be booting, and returns
+// when it answers. ctx bounds the waiting; a machine that ends while its agent is
+// awaited ends it too, and the error is then the machine's.
+func Reach(ctx context.Context, m *machine.Machine) (*Client, agentapi.Info, error) {
+	var info agentapi.Info
 	conn, err := m.Dial(ctx, "control")
 	if err != nil {
-		return nil, err
+		return nil, info, err
 	}
-	connecting, cancel := context.WithCancelCause(ctx)
+	reaching, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
 		select {
 		case <-m.Done():
 			cancel(m.Err())
-		case <-connecting.Done():
+		case <-reaching.Done():
 		}
 	}()
-	client, err := Connect(connecting, conn)
-	switch {
-	case err == nil:
-		return client, nil
-	case ctx.Err() != nil:
-		return nil, err
+	client := New(conn)
+	err = client.Call(reaching, agentapi.MethodInfo, nil, &info)
+	if err == nil {
+		return client, info, nil
+	}
+	client.Close()
+	if ctx.Err() != nil {
+		return nil, info, context.Cause(ctx)
 	}
 	// The connection breaks before the process is gone.
-	return nil, m.Cause(err)
+	return nil, info, m.Cause(err)
 }
 
-// Connect speaks SSH on a connection to the control port. The machine may still
-// be booting: its answer comes when the agent runs. ctx bounds the waiting; the
-// client owns conn from here on.
-func Connect(ctx context.Context, conn net.Conn) (*Client, error) {
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
+// New returns a client on a connection to the control port, which it owns from
+// here on. It waits for nothing.
+func New(conn net.Conn) *Client {
+	return &Client{raw: conn, in: bufio.NewReader(conn), ready: make(chan struct{}), done: make(chan struct{})}
+}
+
+// session returns the SSH connection, beginning it when nobody has.
+func (c *Client) session(ctx context.Context) (ssh.Conn, error) {
+	c.begin.Do(func() { go c.handshake() })
+	select {
+	case <-c.ready:
+		return c.conn, nil
+	case <-c.done:
+		return nil, c.err
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// handshake begins SSH. It ends with the connection, at the latest.
+func (c *Client) handshake() {
+	c.openMu.Lock()
+	defer c.openMu.Unlock()
+	c.begun = true
 	config := &ssh.ClientConfig{
 		User: "rig",
 		// There is nobody in between on a wire that this process itself made.
 		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
 	}
-	c, channels, requests, err := ssh.NewClientConn(conn, agentapi.ControlPort, config)
+	conn, channels, requests, err := ssh.NewClientConn(buffered{c.raw, c.in}, agentapi.ControlPort, config)
 	if err != nil {
-		conn.Close()
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		return nil, fmt.Errorf("connect to the agent: %w", err)
+		c.lost(fmt.Errorf("begin SSH: %w", err))
+		return
 	}
-	client := &Client{conn: c, done: make(chan struct{})}
+	c.conn = conn
+	close(c.ready)
 	go ssh.DiscardRequests(requests)
 	go func() {
 		for ch := range channels {
 			_ = ch.Reject(ssh.Prohibited, "the rig serves no channels")
 		}
 	}()
-	go func() {
-		err := c.Wait()
-		client.err = ErrLost
+	go func() { c.lost(conn.Wait()) }()
+}
+
+// lost ends the connection, for a reason or for none.
+func (c *Client) lost(err error) {
+	c.end.Do(func() {
+		c.err = ErrLost
 		if err != nil && !errors.Is(err, io.EOF) {
-			client.err = fmt.Errorf("%w: %v", ErrLost, err)
+			c.err = fmt.Errorf("%w: %v", ErrLost, err)
 		}
-		close(client.done)
-	}()
-	return client, nil
+		c.raw.Close()
+		close(c.done)
+	})
+}
+
+// buffered is a connection of which some has been read ahead.
+type buffered struct {
+	net.Conn
+	in *bufio.Reader
+}
+
+func (b buffered) Read(p []byte) (int, error) { return b.in.Read(p) }
+
+// open makes an opening call. false says that it is too late for one.
+func (c *Client) open(ctx context.Context, method string, in any) (reply agentapi.Reply, open bool, err error) {
+	c.openMu.Lock()
+	defer c.openMu.Unlock()
+	if c.begun {
+		return reply, false, nil
+	}
+	call := agentapi.Opening{Method: method}
+	if in != nil {
+		if call.Request, err = json.Marshal(in); err != nil {
+			return reply, true, err
+		}
+	}
+	line, err := json.Marshal(call)
+	if err != nil {
+		return reply, true, err
+	}
+	if len(line) >= agentapi.MaxRequest {
+		return reply, true, fmt.Errorf("%s: a request of %d bytes, an agent takes %d", method, len(line), agentapi.MaxRequest)
+	}
+	// Half a call leaves nothing to go on with.
+	stop := context.AfterFunc(ctx, func() { c.lost(context.Cause(ctx)) })
+	defer stop()
+	if _, err = c.raw.Write(append(line, '\n')); err == nil {
+		line, err = c.in.ReadBytes('\n')
+	}
+	if err == nil {
+		err = json.Unmarshal(line, &reply)
+	}
+	if err != nil {
+		c.lost(fmt.Errorf("%s: %w", method, err))
+		if ctx.Err() != nil {
+			return reply, true, context.Cause(ctx)
+		}
+		return reply, true, c.err
+	}
+	return reply, true, nil
 }
 
 // Done is closed when the connection has ended; Err then says why.
@@ -118,7 +203,10 @@ func (c *Client) Err() error {
 }
 
 // Close ends the connection; programs run through it are killed.
-func (c *Client) Close() error { return c.conn.Close() }
+func (c *Client) Close() error {
+	c.lost(nil)
+	return nil
+}
 
 // Watch asks the agent for a sign of life every so often, until the connection
 // ends or an answer takes longer than silence. It always returns an error, which
@@ -134,9 +222,11 @@ func (c *Client) Watch(every, silence time.Duration) error {
 		}
 		answered := make(chan struct{})
 		go func() {
-			// Refused like every global request, which is an answer.
-			_, _, _ = c.conn.SendRequest("keepalive@dsoftbus-rig", true, nil)
-			close(answered)
+			defer close(answered)
+			if conn, err := c.session(context.Background()); err == nil {
+				// Refused like every global request, which is an answer.
+				_, _, _ = conn.SendRequest("keepalive@dsoftbus-rig", true, nil)
+			}
 		}()
 		late := time.NewTimer(silence)
 		select {
@@ -148,9 +238,13 @@ func (c *Client) Watch(every, silence time.Duration) error {
 	}
 }
 
-// open opens a channel by the deadline of ctx. The channel closes with ctx; stop
+// channel opens a channel by the deadline of ctx. The channel closes with ctx; stop
 // ends that.
-func (c *Client) open(ctx context.Context, kind string, extra []byte) (ch ssh.Channel, requests <-chan *ssh.Request, stop func() bool, err error) {
+func (c *Client) channel(ctx context.Context, kind string, extra []byte) (ch ssh.Channel, requests <-chan *ssh.Request, stop func() bool, err error) {
+	conn, err := c.session(ctx)
+	if err != nil {
+		return nil, nil, nil, err
+	}
 	type opened struct {
 		ch       ssh.Channel
 		requests <-chan *ssh.Request
@@ -158,7 +252,7 @@ func (c *Client) open(ctx context.Context, kind string, extra []byte) (ch ssh.Ch
 	}
 	result := make(chan opened, 1)
 	go func() {
-		ch, requests, err := c.conn.OpenChannel(kind, extra)
+		ch, requests, err := conn.OpenChannel(kind, extra)
 		result <- opened{ch, requests, err}
 	}()
 	select {
@@ -188,23 +282,37 @@ func (c *Client) cause(err error) error {
 	return err
 }
 
-// Call carries out one method of package agentapi. in is its request; its result
-// goes to out, unless out is nil.
+// Call carries out one method of package agentapi. in is its request, nil for none;
+// its result goes to out, unless out is nil.
 func (c *Client) Call(ctx context.Context, method string, in, out any) error {
-	result, err := await(ctx, func() (json.RawMessage, error) { return c.call(ctx, method, in) })
-	if err != nil || out == nil {
+	reply, err := await(ctx, func() (agentapi.Reply, error) { return c.call(ctx, method, in) })
+	switch {
+	case err != nil:
 		return err
+	case reply.Error != "":
+		return errors.New(reply.Error)
+	case out == nil:
+		return nil
 	}
-	if err := json.Unmarshal(result, out); err != nil {
+	if err := json.Unmarshal(reply.Result, out); err != nil {
 		return fmt.Errorf("agent's answer to %s: %w", method, err)
 	}
 	return nil
 }
 
-func (c *Client) call(ctx context.Context, method string, in any) (json.RawMessage, error) {
-	ch, requests, stop, err := c.open(ctx, agentapi.CallChannel, []byte(method))
+// opening are the methods that are worth an opening call: they come first, and
+// they wait for nothing.
+var opening = []string{agentapi.MethodInfo, agentapi.MethodConfigure, agentapi.MethodStart}
+
+func (c *Client) call(ctx context.Context, method string, in any) (reply agentapi.Reply, err error) {
+	if slices.Contains(opening, method) {
+		if reply, open, err := c.open(ctx, method, in); open {
+			return reply, err
+		}
+	}
+	ch, requests, stop, err := c.channel(ctx, agentapi.CallChannel, []byte(method))
 	if err != nil {
-		return nil, err
+		return reply, err
 	}
 	defer stop()
 	defer ch.Close()
@@ -213,14 +321,10 @@ func (c *Client) call(ctx context.Context, method string, in any) (json.RawMessa
 	// went wrong with sending, the missing answer tells.
 	_ = json.NewEncoder(ch).Encode(in)
 	_ = ch.CloseWrite()
-	var reply agentapi.Reply
 	if err := json.NewDecoder(ch).Decode(&reply); err != nil {
-		return nil, c.broken(ctx, method, err)
+		return reply, c.broken(ctx, method, err)
 	}
-	if reply.Error != "" {
-		return nil, errors.New(reply.Error)
-	}
-	return reply.Result, nil
+	return reply, nil
 }
 
 // broken says why a channel broke, best cause first.
@@ -261,7 +365,7 @@ func (c *Client) exec(ctx context.Context, argv []string, stdout, stderr io.Writ
 	if err != nil {
 		return Result{}, err
 	}
-	ch, requests, stop, err := c.open(ctx, "session", nil)
+	ch, requests, stop, err := c.channel(ctx, "session", nil)
 	if err != nil {
 		return Result{}, err
 	}

@@ -101,11 +101,7 @@ func newStandIn(t *testing.T) *standIn {
 		defer close(served)
 		_ = s.Serve(context.Background(), &pausable{Conn: m.far, paused: &m.paused})
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	if m.Client, err = Connect(ctx, m.near); err != nil {
-		t.Fatal(err)
-	}
+	m.Client = New(m.near)
 	t.Cleanup(func() {
 		m.Client.Close()
 		m.far.Close()
@@ -271,21 +267,64 @@ func TestServiceThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	}
 }
 
+// Calls go the same way before SSH and on it.
 func TestCalls(t *testing.T) {
 	m := newStandIn(t)
-	var info agentapi.Info
-	if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{Hostname: "node-a"}, &info); err != nil {
-		t.Fatal(err)
+	calls := func(t *testing.T) {
+		var info agentapi.Info
+		if err := m.Call(t.Context(), agentapi.MethodInfo, nil, &info); err != nil {
+			t.Fatal(err)
+		}
+		if info.KernelRelease == "" || info.Uptime <= 0 || info.Modules != 7 {
+			t.Fatalf("info %+v", info)
+		}
+		if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{Hostname: "node-a"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{}, nil); err == nil || err.Error() != "no host name" {
+			t.Fatalf("refused configuration: %v", err)
+		}
+		if err := m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: "no-such-program"}, nil); err == nil || !strings.Contains(err.Error(), "not found") {
+			t.Fatalf("refused start: %v", err)
+		}
 	}
-	if info.KernelRelease == "" || info.Uptime <= 0 || info.Modules != 7 {
-		t.Fatalf("info %+v", info)
-	}
-	if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{}, nil); err == nil || err.Error() != "no host name" {
-		t.Fatalf("refused configuration: %v", err)
+	t.Run("opening", calls)
+	if m.begun {
+		t.Fatal("SSH has begun for calls that need none")
 	}
 	if err := m.Call(t.Context(), "dance", nil, nil); err == nil || !strings.Contains(err.Error(), `no call "dance"`) {
 		t.Fatalf("unknown call: %v", err)
 	}
+	select {
+	case <-m.ready:
+	default:
+		t.Fatal("SSH has not begun")
+	}
+	t.Run("on SSH", calls)
+}
+
+// What an agent would not read is not sent.
+func TestAnOpeningCallIsBounded(t *testing.T) {
+	m := newStandIn(t)
+	large := agentapi.Configure{Hostname: "node-a", Files: []agentapi.File{{Path: "/large", Content: make([]byte, agentapi.MaxRequest)}}}
+	if err := m.Call(t.Context(), agentapi.MethodConfigure, large, nil); err == nil || !strings.Contains(err.Error(), "an agent takes 1048576") {
+		t.Fatalf("got %v", err)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{Hostname: "node-a"}, nil); err != nil {
+		t.Fatalf("the next call: %v", err)
+	}
+}
+
+func TestAnOpeningCallEndsWithItsContext(t *testing.T) {
+	m := newStandIn(t)
+	m.hang(t)
+	late := errors.New("took too long")
+	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, late)
+	defer cancel()
+	if err := m.Call(ctx, agentapi.MethodInfo, nil, nil); !errors.Is(err, late) {
+		t.Fatalf("got %v", err)
+	}
+	<-m.Done() // half a call leaves nothing to go on with
 }
 
 func TestFiles(t *testing.T) {
@@ -400,19 +439,7 @@ func TestAMachineThatHangsHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-func TestConnectEndsWithItsContext(t *testing.T) {
-	near, far := net.Pipe()
-	defer far.Close()
-	go func() { _, _ = io.Copy(io.Discard, far) }()
-	late := errors.New("no agent")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, late)
-	defer cancel()
-	if _, err := Connect(ctx, near); !errors.Is(err, late) {
-		t.Fatalf("got %v", err)
-	}
-}
-
-func TestConnectToSomethingElse(t *testing.T) {
+func TestSSHWithSomethingElse(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	go func() { _, _ = io.Copy(io.Discard, far) }()
@@ -420,7 +447,9 @@ func TestConnectToSomethingElse(t *testing.T) {
 		_, _ = io.Copy(far, iotest.OneByteReader(strings.NewReader("HTTP/1.1 400 Bad Request\r\n\r\n"+strings.Repeat("x", 1000))))
 		far.Close()
 	}()
-	if _, err := Connect(t.Context(), near); err == nil || !strings.Contains(err.Error(), "connect to the agent") {
+	c := New(near)
+	defer c.Close()
+	if _, err := c.Exec(t.Context(), []string{"true"}, io.Discard, io.Discard); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "begin SSH") {
 		t.Fatalf("got %v", err)
 	}
 }

@@ -105,7 +105,7 @@ func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
 	if err := m.Resume(ctx); err != nil {
 		return 0, err
 	}
-	agent, err := guest.Reach(ctx, m)
+	agent, _, err := guest.Reach(ctx, m)
 	if err != nil {
 		return 0, err
 	}

@@ -27,7 +27,14 @@ func (m *Machine) Save(ctx context.Context, file *os.File) error {
 // the saved one was, and stopped. Restore consumes the machine's events while it
 // lasts.
 func (m *Machine) Restore(ctx context.Context, file *os.File) error {
-	if err := m.migrate(ctx, "migrate-incoming", file); err != nil {
+	// A machine that was moved tells its network where it is now. This one is new
+	// there, and what it would tell is the address of the saved one.
+	silent := map[string]int{"announce-rounds": 0}
+	err := m.Run(ctx, "migrate-set-parameters", silent, nil)
+	if err == nil {
+		err = m.migrate(ctx, "migrate-incoming", file)
+	}
+	if err != nil {
 		return fmt.Errorf("restore machine %s: %w", m.spec.Name, err)
 	}
 	return nil

@@ -9,12 +9,14 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/protocol/session"
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/guest"
@@ -25,8 +27,9 @@ import (
 )
 
 const (
-	// guestInterface is what Linux calls the machine's only network card.
-	guestInterface = "eth0"
+	// inlineBytes is how much of a node's fixtures goes along with its identity, in
+	// place of being pushed: beyond that a transfer is the quicker way.
+	inlineBytes = 128 << 10
 	// entropyBytes is what each machine's random generator is seeded with: twice
 	// its key.
 	entropyBytes = 64
@@ -77,7 +80,8 @@ func (n *Node) boot(ctx context.Context, cold bool) error {
 	if err != nil {
 		return n.wrap(record.NodeExited, err)
 	}
-	agent, err := guest.Reach(ctx, l.machine)
+	since := time.Now()
+	agent, _, err := guest.Reach(ctx, l.machine)
 	if err != nil {
 		reason := record.BootTimeout
 		if errors.Is(err, machine.ErrExited) {
@@ -85,6 +89,7 @@ func (n *Node) boot(ctx context.Context, cold bool) error {
 		}
 		return n.wrap(reason, fmt.Errorf("the machine started, but its agent does not answer: %w", err))
 	}
+	n.lap("agent", since)
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if l.wanted {
@@ -137,11 +142,13 @@ func (n *Node) start(ctx context.Context, cold bool) (_ *life, err error) {
 		return nil, err
 	}
 	// The process outlives the step that starts it; teardown ends it.
+	since := time.Now()
 	l.machine, err = machine.Start(context.WithoutCancel(ctx), spec, tap, stderr)
 	tap.Close()
 	if err != nil {
 		return nil, err
 	}
+	n.lap("qemu", since)
 	n.log.Resume()
 	for _, s := range []struct {
 		name string
@@ -158,6 +165,7 @@ func (n *Node) start(ctx context.Context, cold bool) (_ *life, err error) {
 		l.readers.Go(func() { s.read(conn) })
 	}
 	if clone {
+		since := time.Now()
 		state, err := os.Open(saved.State)
 		if err != nil {
 			return nil, err
@@ -166,6 +174,7 @@ func (n *Node) start(ctx context.Context, cold bool) (_ *life, err error) {
 		if err := l.machine.Restore(ctx, state); err != nil {
 			return nil, err
 		}
+		n.lap("restore", since)
 	}
 	n.mu.Lock()
 	n.life = l
@@ -179,6 +188,9 @@ func (n *Node) start(ctx context.Context, cold bool) (_ *life, err error) {
 func (l *life) end() {
 	if l.machine != nil {
 		l.machine.Kill()
+	}
+	if l.agent != nil {
+		l.agent.Close()
 	}
 	l.readers.Wait()
 	for _, c := range l.closers {
@@ -252,37 +264,79 @@ func (n *Node) agentError(l *life, err error) error {
 	}
 }
 
+// lap records how long a part of this node's start took.
+func (n *Node) lap(part string, since time.Time) {
+	n.world.emit(record.Event{Kind: record.KindPhase, Node: n.name, Name: part, Seconds: record.Seconds(time.Since(since))})
+}
+
 // configure gives the machine its identity, its wall clock, fresh entropy and its
 // fixtures.
-func (n *Node) configure(ctx context.Context, pairings []agentapi.Pairing) error {
+func (n *Node) configure(ctx context.Context, pairings []device.Pairing) error {
+	since := time.Now()
 	l, err := n.alive()
 	if err != nil {
 		return err
 	}
+	files, pushed, err := n.content(pairings)
+	if err != nil {
+		return fmt.Errorf("configure node %s: %w", n.name, err)
+	}
 	entropy := make([]byte, entropyBytes)
 	rand.Read(entropy)
-	private := n.key.Private
 	err = l.agent.Call(ctx, agentapi.MethodConfigure, agentapi.Configure{
-		Hostname:   scenario.DeviceID(n.name),
-		Interface:  guestInterface,
-		MAC:        n.mac.String(),
-		Address:    n.world.prefix(n.addr).String(),
-		Clock:      time.Now(),
-		Entropy:    entropy,
-		DeviceID:   scenario.DeviceID(n.name),
-		PrivateKey: private[:],
-		Pairings:   pairings,
+		Hostname: scenario.DeviceID(n.name),
+		MAC:      n.mac.String(),
+		Address:  n.world.prefix(n.addr).String(),
+		Clock:    time.Now(),
+		Entropy:  entropy,
+		Files:    files,
 	}, nil)
 	if err != nil {
 		return n.agentError(l, fmt.Errorf("configure node %s: %w", n.name, err))
 	}
-	for _, f := range n.world.cfg.Script.NodeFixtures(n.name) {
-		src := filepath.Join(n.world.cfg.Work, n.name, filepath.FromSlash(f.Name))
-		if err := l.agent.Push(ctx, src, f.Name); err != nil {
+	for _, name := range pushed {
+		if err := l.agent.Push(ctx, n.fixture(name), name); err != nil {
 			return n.agentError(l, fmt.Errorf("place fixture on node %s: %w", n.name, err))
 		}
 	}
+	n.lap("configure", since)
 	return nil
+}
+
+// fixture is where a fixture of this node lies on the host: a script may have
+// changed it since it was extracted.
+func (n *Node) fixture(name string) string {
+	return filepath.Join(n.world.cfg.Work, n.name, filepath.FromSlash(name))
+}
+
+// content returns what makes a machine this node: its identity and its fixtures.
+// What is too much for one call is named, to be pushed.
+func (n *Node) content(pairings []device.Pairing) (files []agentapi.File, pushed []string, err error) {
+	identity, err := device.Encode(device.Device{ID: scenario.DeviceID(n.name), Key: n.key}, pairings)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, f := range identity {
+		files = append(files, agentapi.File{Path: path.Join(device.DefaultDir, f.Name), Mode: device.Mode, Content: f.Content})
+	}
+	room := inlineBytes
+	for _, f := range n.world.cfg.Script.NodeFixtures(n.name) {
+		info, err := os.Stat(n.fixture(f.Name))
+		if err != nil {
+			return nil, nil, err
+		}
+		if info.Size() > int64(room) {
+			pushed = append(pushed, f.Name)
+			continue
+		}
+		data, err := os.ReadFile(n.fixture(f.Name))
+		if err != nil {
+			return nil, nil, err
+		}
+		room -= len(data)
+		files = append(files, agentapi.File{Path: f.Name, Mode: info.Mode().Perm(), Content: data})
+	}
+	return files, pushed, nil
 }
 
 // startServices starts the standard services and waits until each is ready.

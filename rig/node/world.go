@@ -16,7 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/protocol/session"
 	"dsoftbus-rig/rig/console"
@@ -220,16 +219,16 @@ func each(ctx context.Context, nodes []*Node, do func(context.Context, *Node) er
 }
 
 // pairings are those of node n: every other node, for the package service.
-func (w *World) pairings(n *Node) []agentapi.Pairing {
+func (w *World) pairings(n *Node) []device.Pairing {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var out []agentapi.Pairing
+	var out []device.Pairing
 	for _, other := range w.nodes {
 		if other != n {
-			out = append(out, agentapi.Pairing{
-				DeviceID:  scenario.DeviceID(other.name),
-				PublicKey: other.key.Public[:],
-				Services:  []string{device.ServicePackageFS},
+			out = append(out, device.Pairing{
+				ID:       scenario.DeviceID(other.name),
+				Key:      other.key.Public,
+				Services: []string{device.ServicePackageFS},
 			})
 		}
 	}

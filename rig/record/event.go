@@ -24,7 +24,7 @@ const (
 	KindRunStart      Kind = "run-start"      // Name, Total, Host, Seed
 	KindPlan          Kind = "plan"           // Plan: scenarios that will be played next, in the order in which they are listed and shown
 	KindScenarioStart Kind = "scenario-start" // File, Of
-	KindPhase         Kind = "phase"          // Name, Seconds: a phase of the scenario that has ended (boot, configure, services, script, teardown, …)
+	KindPhase         Kind = "phase"          // Name, Seconds: a phase of the scenario that has ended (boot, configure, services, script, teardown, …); with Node: of that node's start (qemu, restore, agent, configure)
 	KindSection       Kind = "section"        // Line, Text: a comment line of the script
 	KindStepStart     Kind = "step-start"     // Step, Line, Text
 	KindOutput        Kind = "output"         // Step, Stream, Text: what a step's program printed, as it comes

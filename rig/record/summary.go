@@ -153,6 +153,9 @@ func (p *progress) add(e Event) {
 	case KindScenarioStart:
 		p.File, p.Of, p.Started = e.File, e.Of, e.Time
 	case KindPhase:
+		if e.Node != "" {
+			break // a part of one node's start: the events have it
+		}
 		i := slices.IndexFunc(p.Phases, func(ph Phase) bool { return ph.Name == e.Name })
 		if i < 0 {
 			p.Phases = append(p.Phases, Phase{Name: e.Name, Seconds: e.Seconds})

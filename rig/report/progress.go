@@ -370,7 +370,11 @@ func (p *Progress) verbose(r *running, e record.Event) {
 	case record.KindScenarioStart:
 		say("start %s", clean(e.File))
 	case record.KindPhase:
-		say("phase %s took %.3fs", clean(e.Name), e.Seconds)
+		who := ""
+		if e.Node != "" {
+			who = clean(e.Node) + ": "
+		}
+		say("%sphase %s took %.3fs", who, clean(e.Name), e.Seconds)
 	case record.KindSection:
 		say("# %s", text)
 	case record.KindStepStart:

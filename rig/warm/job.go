@@ -103,7 +103,7 @@ func try(ctx context.Context, s machine.Spec, port *lan.Port, state string) erro
 	if err := r.Resume(ctx); err != nil {
 		return err
 	}
-	agent, err := guest.Reach(ctx, r.Machine)
+	agent, _, err := guest.Reach(ctx, r.Machine)
 	if err != nil {
 		return err
 	}
