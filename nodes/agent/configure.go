@@ -86,11 +86,10 @@ func (c card) address(id agentapi.Configure) error {
 
 // rehearse does what configure will, to no effect: the card gets the MAC it has.
 func (c card) rehearse(id agentapi.Configure) error {
-	mac, _, err := addresses(id)
-	if err != nil || c.link == nil {
+	if _, _, err := addresses(id); err != nil || c.link == nil {
 		return err
 	}
-	mac = c.link.Attrs().HardwareAddr
+	mac := c.link.Attrs().HardwareAddr
 	if err := c.handle.LinkSetHardwareAddr(c.link, mac); err != nil {
 		return fmt.Errorf("set the MAC of %s to %s: %w", interfaceName, mac, err)
 	}
