@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // Where the fields of a response are.
@@ -162,6 +163,15 @@ func AppendReadResponse(dst []byte, status Status, data []byte) []byte {
 	dst = append(dst, 'P', 'K', version, byte(Read)|responseBit, byte(status))
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(data)))
 	return append(dst, data...)
+}
+
+// AppendReadRoom appends the answer to a READ that is OK, with n bytes of data, 0..65,508, which the caller has yet to fill in:
+// data is their place in frame. So a file is read into the memory that is sent.
+func AppendReadRoom(dst []byte, n int) (frame, data []byte) {
+	dst = append(dst, 'P', 'K', version, byte(Read)|responseBit, byte(OK))
+	dst = binary.LittleEndian.AppendUint16(dst, uint16(n))
+	frame = slices.Grow(dst, n)[:len(dst)+n]
+	return frame, frame[len(dst):]
 }
 
 // AppendCloseResponse appends the answer to a CLOSE.

@@ -1,6 +1,7 @@
 package pk
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"strings"
@@ -120,6 +121,24 @@ func TestAppendReadResponseBounds(t *testing.T) {
 	}
 	if r, err := ParseResponse(frame); err != nil || len(r.Data) != largestRead {
 		t.Errorf("%d bytes of data, %v", len(r.Data), err)
+	}
+}
+
+// The room is where AppendReadResponse would have put the data, in memory that the caller brought.
+func TestAppendReadRoom(t *testing.T) {
+	for _, n := range []int{0, 1, 128, 32768, largestRead} {
+		want := AppendReadResponse([]byte("before"), OK, bytes.Repeat([]byte{7}, n))
+		dst := append(make([]byte, 0, len(want)), "before"...)
+		frame, data := AppendReadRoom(dst, n)
+		for i := range data {
+			data[i] = 7
+		}
+		if len(data) != n || !bytes.Equal(frame, want) || &frame[0] != &dst[0] {
+			t.Errorf("room of %d bytes: %d in a frame of %d, want one of %d", n, len(data), len(frame), len(want))
+		}
+	}
+	if frame, data := AppendReadRoom(nil, 3); len(data) != 3 || len(frame) != readDataOffset+3 {
+		t.Errorf("without memory: %d, %d", len(data), len(frame))
 	}
 }
 

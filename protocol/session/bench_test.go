@@ -36,6 +36,30 @@ func BenchmarkSend(b *testing.B) {
 	}
 }
 
+// BenchmarkSendBatch sends four records at a time.
+func BenchmarkSendBatch(b *testing.B) {
+	for _, size := range []int{14, 32775} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			dialler, _, _, _ := tapped(b)
+			dialler.rw.(*tap).out = io.Discard
+			payload := make([]byte, size)
+			var batch Batch
+			b.SetBytes(4 * int64(size))
+			b.ReportAllocs()
+			for b.Loop() {
+				for range 4 {
+					if err := batch.Add(ChannelPackageFS, payload); err != nil {
+						b.Fatal(err)
+					}
+				}
+				if err := dialler.SendBatch(&batch); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
 func BenchmarkRecv(b *testing.B) {
 	for _, size := range []int{14, 32775} {
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
@@ -47,7 +71,7 @@ func BenchmarkRecv(b *testing.B) {
 			b.SetBytes(int64(size))
 			b.ReportAllocs()
 			for b.Loop() {
-				listener.recv.SetNonce(0) // it is the first record every time
+				listener.recv.n = 0 // it is the first record every time
 				if _, _, err := listener.Recv(); err != nil {
 					b.Fatal(err)
 				}

@@ -1,31 +1,28 @@
 package session
 
 import (
-	"bufio"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"sync"
-
-	"github.com/flynn/noise"
 )
 
-// Conn is an established session. Send and Close may be called from anywhere, Recv from one goroutine at a time.
+// Conn is an established session. Send, SendBatch and Close may be called from anywhere, Recv and Ready from one goroutine
+// at a time.
 type Conn struct {
 	rw      io.ReadWriteCloser
 	peerKey [KeySize]byte
 	peerID  string
 
 	sendMu  sync.Mutex
-	send    *noise.CipherState
-	sendBuf []byte
+	send    *cipherState
+	single  Batch // Send's
 	sendErr error // after it nothing is sent any more: part of a record may be on its way
 
-	reader  *bufio.Reader
-	recv    *noise.CipherState
-	pending int // bytes of the record that the last Recv returned, still at the front of reader
+	in      inbox
+	recv    *cipherState
 	recvErr error
 }
 
@@ -38,29 +35,12 @@ func (c *Conn) PeerID() string { return c.peerID }
 // Send sends one record. payload, at most MaxPayload bytes, is not kept. A record too long is ErrPayloadLength and harms
 // nothing; every other error ends sending for good, since part of a record may have been written.
 func (c *Conn) Send(channel uint32, payload []byte) error {
-	if len(payload) > MaxPayload {
-		return fmt.Errorf("%w: %d bytes", ErrPayloadLength, len(payload))
-	}
 	c.sendMu.Lock()
 	defer c.sendMu.Unlock()
-	if c.sendErr != nil {
-		return c.sendErr
+	if err := c.single.Add(channel, payload); err != nil {
+		return err
 	}
-	n := channelSize + len(payload) + tagSize
-	buf := append(c.sendBuf[:0], byte(n>>8), byte(n))
-	buf = binary.LittleEndian.AppendUint32(buf, channel)
-	buf = append(buf, payload...)
-	plaintext := buf[lengthSize:]
-	buf, err := c.send.Encrypt(buf[:lengthSize], nil, plaintext) // in place
-	if err != nil {
-		c.sendErr = fmt.Errorf("session: encrypt record: %w", err)
-		return c.sendErr
-	}
-	c.sendBuf = buf
-	if _, err := c.rw.Write(buf); err != nil {
-		c.sendErr = fmt.Errorf("session: write record: %w", err)
-	}
-	return c.sendErr
+	return c.sendBatch(&c.single)
 }
 
 // Recv gives the next record's channel and payload, which is valid until the next Recv.
@@ -79,12 +59,18 @@ func (c *Conn) Recv() (channel uint32, payload []byte, err error) {
 	return channel, payload, err
 }
 
-func (c *Conn) next() (uint32, []byte, error) {
-	if _, err := c.reader.Discard(c.pending); err != nil {
-		return 0, nil, fmt.Errorf("session: read record: %w", err)
+// Ready says that the next Recv will not wait: a whole record is in memory, or nothing more will be received. Whoever waits
+// with a deadline sets it when it is not ready; whoever gathers something to send sends it then.
+func (c *Conn) Ready() bool {
+	if c.recvErr != nil {
+		return true
 	}
-	c.pending = 0
-	header, err := c.reader.Peek(lengthSize)
+	header := c.in.buffered()
+	return len(header) >= lengthSize && len(header) >= lengthSize+int(binary.BigEndian.Uint16(header))
+}
+
+func (c *Conn) next() (uint32, []byte, error) {
+	header, err := c.in.peek(lengthSize)
 	if err != nil {
 		return 0, nil, readError(err, len(header) > 0)
 	}
@@ -92,15 +78,14 @@ func (c *Conn) next() (uint32, []byte, error) {
 	if n < minRecord {
 		return 0, nil, fmt.Errorf("%w: %d bytes", ErrRecordLength, n)
 	}
-	record, err := c.reader.Peek(lengthSize + n)
+	record, err := c.in.peek(lengthSize + n)
 	if err != nil {
 		return 0, nil, readError(err, true)
 	}
-	c.pending = lengthSize + n
-	ciphertext := record[lengthSize:]
-	plaintext, err := c.recv.Decrypt(ciphertext[:0], nil, ciphertext) // in place
+	c.in.skip(lengthSize + n)
+	plaintext, err := c.recv.open(record[lengthSize:])
 	if err != nil {
-		return 0, nil, ErrDecrypt
+		return 0, nil, err
 	}
 	channel := binary.LittleEndian.Uint32(plaintext)
 	if channel != ChannelControl && channel != ChannelPackageFS {

@@ -42,7 +42,7 @@ func Initiate(rw io.ReadWriteCloser, cfg Config, peer [KeySize]byte) (*Conn, err
 	if err := h.write([]byte(cfg.DeviceID)); err != nil {
 		return nil, err
 	}
-	return h.conn(h.first, h.second, peer, ""), nil
+	return h.conn(h.first, h.second, peer, "")
 }
 
 // Respond does the listener's side of the handshake. authorize is called once the dialler has proved that it holds the
@@ -72,7 +72,7 @@ func Respond(rw io.ReadWriteCloser, cfg Config, authorize func(static [KeySize]b
 	if err := authorize(static, id); err != nil {
 		return nil, fmt.Errorf("session: peer refused: %w", err)
 	}
-	return h.conn(h.second, h.first, static, id), nil
+	return h.conn(h.second, h.first, static, id)
 }
 
 func checkDeviceID(id []byte) error {
@@ -111,8 +111,8 @@ func newHandshake(rw io.ReadWriteCloser, cfg Config, initiator bool, peer []byte
 	return &handshake{
 		state: state,
 		rw:    rw,
-		// One whole record, so that a record can be decrypted where it was read.
-		reader: bufio.NewReaderSize(rw, lengthSize+maxRecord),
+		// Room for the longest message and no more: whoever connects costs this much.
+		reader: bufio.NewReaderSize(rw, lengthSize+message3MaxLen),
 		buf:    make([]byte, 0, lengthSize+message3MaxLen),
 	}, nil
 }
@@ -163,6 +163,17 @@ func unexpected(err error, begun bool) error {
 	return err
 }
 
-func (h *handshake) conn(send, recv *noise.CipherState, peer [KeySize]byte, id string) *Conn {
-	return &Conn{rw: h.rw, reader: h.reader, send: send, recv: recv, peerKey: peer, peerID: id}
+// conn makes the session. What came behind the last message is the first of its records.
+func (h *handshake) conn(send, recv *noise.CipherState, peer [KeySize]byte, id string) (*Conn, error) {
+	c := &Conn{rw: h.rw, peerKey: peer, peerID: id}
+	var err error
+	if c.send, err = takeOver(send); err != nil {
+		return nil, err
+	}
+	if c.recv, err = takeOver(recv); err != nil {
+		return nil, err
+	}
+	rest, _ := h.reader.Peek(h.reader.Buffered())
+	c.in = newInbox(h.rw, rest)
+	return c, nil
 }
