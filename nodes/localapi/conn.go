@@ -9,7 +9,12 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
+
+	"dsoftbus-rig/nodes/quickconn"
 )
 
 // DefaultSocket is where dsoftbusd listens.
@@ -18,11 +23,21 @@ const DefaultSocket = "/run/dsoftbusd.sock"
 // A Conn is one connection, either side. One goroutine may receive while any
 // number send; a message is never split by another one.
 type Conn struct {
-	raw net.Conn
-	in  *Reader
+	raw   net.Conn
+	quick net.Conn // raw, for what is read and written all the time
+	in    *Reader
 
-	mu  sync.Mutex // orders whole messages in out
-	out *bufio.Writer
+	mu       sync.Mutex // orders whole messages in out
+	out      *bufio.Writer
+	patience time.Duration // of each write to raw; 0: as SetWriteDeadline says
+
+	lends atomic.Pointer[pool] // dsoftbusd's side: frames are put there; nil: none
+
+	// The program's side: frames are found there. For the goroutine that receives.
+	borrows     *pool
+	borrowed    bool              // the latest body lies there
+	returned    atomic.Int32      // slots to be given back with the next message
+	descriptors *descriptorReader // by which the pool comes
 }
 
 // NewConn takes over raw, an accepted connection.
@@ -32,16 +47,52 @@ func NewConn(raw net.Conn) *Conn {
 }
 
 func newConn(raw net.Conn, outSize int) *Conn {
-	return &Conn{raw: raw, in: NewReader(raw), out: bufio.NewWriterSize(raw, outSize)}
+	quick := quickconn.New(raw)
+	c := &Conn{raw: raw, in: NewReader(quick), quick: quick}
+	c.out = bufio.NewWriterSize((*patientWriter)(c), outSize)
+	return c
+}
+
+// patientWriter is a Conn's raw with its patience, written to with mu held.
+type patientWriter Conn
+
+// Write implements io.Writer.
+func (w *patientWriter) Write(p []byte) (int, error) {
+	if w.patience > 0 {
+		w.raw.SetWriteDeadline(time.Now().Add(w.patience))
+	}
+	return w.quick.Write(p)
 }
 
 // Recv returns the next message; see Reader.Next. The body is valid until the
 // following Recv. One goroutine at a time.
-func (c *Conn) Recv() (Kind, []byte, error) { return c.in.Next() }
+func (c *Conn) Recv() (Kind, []byte, error) {
+	if c.borrowed {
+		c.borrowed = false
+		c.returned.Add(1)
+	}
+	for {
+		kind, body, err := c.in.Next()
+		switch {
+		case err != nil || kind <= KindControl:
+			return kind, body, err
+		case kind == kindPooled:
+			body, err = c.borrows.get(body)
+			c.borrowed = err == nil
+			return KindFrame, body, err
+		}
+		if err := c.lends.Load().release(body); err != nil {
+			return 0, nil, err
+		}
+	}
+}
 
-// Buffered is Reader.Buffered of the receiving side, for the goroutine that
-// receives.
-func (c *Conn) Buffered() int { return c.in.Buffered() }
+// EndRecv gives back the memory that bodies were received in. The goroutine that
+// receives calls it when it will not do so again.
+func (c *Conn) EndRecv() { c.borrows.close() }
+
+// Ready is Reader.Ready of the receiving side, for the goroutine that receives.
+func (c *Conn) Ready() bool { return c.in.Ready() }
 
 // Queue appends one message to the outgoing buffer; it reaches the other side
 // with the next Flush, or earlier when the buffer is full. An error other than
@@ -56,12 +107,49 @@ func (c *Conn) queue(kind Kind, body []byte) error {
 	if len(body) > MaxBody {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrTooLong, len(body), MaxBody)
 	}
-	// bufio.Writer keeps its first error, so the last call reports for all.
-	c.out.WriteByte(byte(len(body) >> 8))
-	c.out.WriteByte(byte(len(body)))
-	c.out.WriteByte(byte(kind))
+	if n := c.returned.Swap(0); n > 0 {
+		c.header(2, kindRelease)
+		c.number(int(n))
+	}
+	if kind == KindFrame {
+		if lent, ok := c.Lend(body); ok {
+			return c.queueLent(lent)
+		}
+	}
+	c.header(len(body), kind)
 	_, err := c.out.Write(body)
 	return err
+}
+
+// Lend places a frame in the memory shared with the program, from where it goes on
+// its way with QueueLent. It never waits. It fails when no memory is shared or
+// free, and for frames so short that it would be of no use: then Queue the frame.
+// What was lent is to be queued in the same order.
+func (c *Conn) Lend(frame []byte) (Lent, bool) { return c.lends.Load().put(frame) }
+
+// QueueLent is Queue for a frame that was lent.
+func (c *Conn) QueueLent(lent Lent) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queueLent(lent)
+}
+
+func (c *Conn) queueLent(lent Lent) error {
+	c.header(4, kindPooled)
+	c.number(lent.slot)
+	return c.number(lent.length)
+}
+
+func (c *Conn) header(length int, kind Kind) {
+	c.number(length)
+	c.out.WriteByte(byte(kind))
+}
+
+// number appends 16 bits to out. bufio.Writer keeps its first error, so the last
+// call reports for all.
+func (c *Conn) number(n int) error {
+	c.out.WriteByte(byte(n >> 8))
+	return c.out.WriteByte(byte(n))
 }
 
 // Flush hands everything queued to the socket.
@@ -184,9 +272,49 @@ func (c *Conn) SetReadDeadline(t time.Time) error { return c.raw.SetReadDeadline
 // connection unusable: close it.
 func (c *Conn) SetWriteDeadline(t time.Time) error { return c.raw.SetWriteDeadline(t) }
 
+// SetWriteTimeout gives every write to the socket a deadline of its own, d after
+// it began. That costs less than SetWriteDeadline before each Queue, most of
+// which write nothing.
+func (c *Conn) SetWriteTimeout(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.patience = d
+}
+
 // Close ends the connection and every call on it. What is queued and not
 // flushed is lost.
-func (c *Conn) Close() error { return c.raw.Close() }
+func (c *Conn) Close() error {
+	err := c.raw.Close()
+	c.lends.Load().close()
+	return err
+}
+
+// SendOpened answers an open request with OK. A program that takes it gets shared
+// memory for the long answers; where there is none to be had they go through the
+// socket.
+func (c *Conn) SendOpened(open Open) error {
+	raw, local := c.raw.(*net.UnixConn)
+	if !open.Shared || !local {
+		return c.SendControl(Reply{OK: true})
+	}
+	lends, file, err := newPool()
+	if err != nil {
+		return c.SendControl(Reply{OK: true})
+	}
+	defer file.Close()
+	body, err := json.Marshal(Reply{OK: true, Shared: true})
+	if err != nil {
+		lends.close()
+		return fmt.Errorf("encode control message: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.lends.Store(lends)
+	message := append([]byte{byte(len(body) >> 8), byte(len(body)), byte(KindControl)}, body...)
+	// So few bytes go in whole: nothing was sent before.
+	_, _, err = raw.WriteMsgUnix(message, unix.UnixRights(int(file.Fd())), nil)
+	return err
+}
 
 // OpenPeer connects to dsoftbusd's socket and opens the way to peer's package
 // service, waiting up to wait for a session. Afterwards the connection
@@ -197,17 +325,22 @@ func OpenPeer(ctx context.Context, socket, peer string, wait time.Duration) (*Co
 	if err != nil {
 		return nil, err
 	}
+	defer c.descriptors.close()
 	// Round up: a wait below a millisecond is still a wait.
 	ms := (wait + time.Millisecond - 1).Milliseconds()
 	err = c.during(ctx, func() error {
-		reply, err := c.ask(Request{Open: &Open{Peer: peer, WaitMS: ms}})
+		reply, err := c.ask(Request{Open: &Open{Peer: peer, WaitMS: ms, Shared: true}})
 		if err == nil && !reply.OK {
 			err = errors.New(`malformed control message: neither "ok" nor "error"`)
+		}
+		if err == nil {
+			err = c.borrow(reply.Shared)
 		}
 		return err
 	})
 	if err != nil {
 		c.Close()
+		c.EndRecv()
 		return nil, fmt.Errorf("open %s through %s: %w", peer, socket, err)
 	}
 	return c, nil
@@ -223,6 +356,7 @@ func Peers(ctx context.Context, socket string) ([]Peer, error) {
 	if err != nil {
 		return nil, err
 	}
+	defer c.descriptors.close()
 	defer c.Close()
 	var peers []Peer
 	err = c.during(ctx, func() error {
@@ -257,7 +391,27 @@ func dial(ctx context.Context, socket string) (*Conn, error) {
 	}
 	// A client sends short requests: 4 KiB hold the largest burst of READs it
 	// keeps on the way, and what is longer goes past the buffer.
-	return newConn(raw, 4096), nil
+	c := newConn(raw, 4096)
+	c.descriptors = &descriptorReader{first: raw.(*net.UnixConn), then: c.quick}
+	c.in = NewReader(c.descriptors)
+	return c, nil
+}
+
+// borrow maps the memory that came with the answer to an open request.
+func (c *Conn) borrow(shared bool) error {
+	file := c.descriptors.take()
+	if file != nil {
+		defer file.Close()
+	}
+	if shared != (file != nil) {
+		return fmt.Errorf("%w: shared is %t, and there is a descriptor: %t", errPool, shared, file != nil)
+	}
+	if !shared {
+		return nil
+	}
+	var err error
+	c.borrows, err = openPool(file)
+	return err
 }
 
 // during runs f with the connection's deadline in ctx's hands, and returns

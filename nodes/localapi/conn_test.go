@@ -57,7 +57,7 @@ func TestOpenPeer(t *testing.T) {
 			t.Error(err)
 			return
 		}
-		if want := (Request{Open: &Open{Peer: "node-b", WaitMS: 2}}); !reflect.DeepEqual(req, want) {
+		if want := (Request{Open: &Open{Peer: "node-b", WaitMS: 2, Shared: true}}); !reflect.DeepEqual(req, want) {
 			t.Errorf("request is %+v, want %+v", req, want)
 		}
 		if err := c.SendControl(Reply{OK: true}); err != nil {

@@ -45,8 +45,9 @@ func (e *Error) Is(target error) bool {
 
 // Open asks for a connection to a peer's package service.
 type Open struct {
-	Peer   string `json:"peer"`    // device id
-	WaitMS int64  `json:"wait_ms"` // how long to wait for a session, in milliseconds; 0 takes only one that is there
+	Peer   string `json:"peer"`             // device id
+	WaitMS int64  `json:"wait_ms"`          // how long to wait for a session, in milliseconds; 0 takes only one that is there
+	Shared bool   `json:"shared,omitempty"` // the program takes long answers in shared memory
 }
 
 // Wait returns WaitMS as a duration.
@@ -75,11 +76,12 @@ type Peer struct {
 
 // A Reply is any control message of dsoftbusd.
 type Reply struct {
-	OK    bool   `json:"ok,omitempty"`
-	Error string `json:"error,omitempty"`
-	Code  Code   `json:"code,omitempty"`
-	Peers []Peer `json:"peers,omitzero"` // nil is absent, empty is an empty list
-	More  bool   `json:"more,omitempty"` // another list of peers follows
+	OK     bool   `json:"ok,omitempty"`
+	Shared bool   `json:"shared,omitempty"` // with OK: the descriptor of the memory came along
+	Error  string `json:"error,omitempty"`
+	Code   Code   `json:"code,omitempty"`
+	Peers  []Peer `json:"peers,omitzero"` // nil is absent, empty is an empty list
+	More   bool   `json:"more,omitempty"` // another list of peers follows
 }
 
 // Err returns the *Error the reply carries, nil when it carries none.

@@ -11,10 +11,12 @@ import (
 // Kind says what the body of a message is.
 type Kind byte
 
-// The two kinds of messages.
+// The kinds of messages. The last two never leave this package.
 const (
 	KindFrame   Kind = 0 // one PK frame, opaque here
 	KindControl Kind = 1 // one JSON control object
+	kindPooled  Kind = 2 // where in the pool a PK frame lies: slot u16, length u16
+	kindRelease Kind = 3 // slots of the pool given back: count u16
 )
 
 // String names the kind as errors show it.
@@ -24,6 +26,10 @@ func (k Kind) String() string {
 		return "frame"
 	case KindControl:
 		return "control"
+	case kindPooled:
+		return "pooled frame"
+	case kindRelease:
+		return "release"
 	}
 	return fmt.Sprintf("kind %d", byte(k))
 }
@@ -35,7 +41,7 @@ const headerSize = 3
 const MaxBody = 1<<16 - 1
 
 var (
-	// ErrKind is a message whose kind byte is neither frame nor control. The
+	// ErrKind is a message whose kind byte is none of those known. The
 	// two sides do not speak the same protocol; the connection must end.
 	ErrKind = errors.New("unknown message kind")
 	// ErrTooLong is a body of more than MaxBody bytes. Nothing was written.
@@ -71,7 +77,7 @@ func (r *Reader) Next() (Kind, []byte, error) {
 		return 0, nil, err
 	}
 	length, kind := int(binary.BigEndian.Uint16(header)), Kind(header[2])
-	if kind > KindControl {
+	if kind > kindRelease {
 		return 0, nil, fmt.Errorf("%w %d", ErrKind, byte(kind))
 	}
 	message, err := r.br.Peek(headerSize + length)
@@ -85,7 +91,20 @@ func (r *Reader) Next() (Kind, []byte, error) {
 	return kind, message[headerSize : headerSize+length : headerSize+length], nil
 }
 
-// Buffered returns how many bytes beyond the current message are already in
-// memory. Zero means the following Next waits for the other side, which makes
-// it the moment to flush what was queued for it.
-func (r *Reader) Buffered() int { return r.br.Buffered() - r.last }
+// Ready reports whether a message for the caller is whole in memory, so that Next
+// will not wait for the other side. Where it does, what was queued for it has to
+// be flushed first. A release is for nobody but this package.
+func (r *Reader) Ready() bool {
+	rest, _ := r.br.Peek(r.br.Buffered()) // it is in the buffer, so this cannot fail
+	for rest = rest[r.last:]; len(rest) >= headerSize; {
+		n := headerSize + int(binary.BigEndian.Uint16(rest))
+		if n > len(rest) {
+			return false
+		}
+		if Kind(rest[2]) != kindRelease {
+			return true
+		}
+		rest = rest[n:]
+	}
+	return false
+}

@@ -31,7 +31,7 @@ func TestReader(t *testing.T) {
 		{"cut before the kind", "\x00\x01", nil, io.ErrUnexpectedEOF},
 		{"cut before the body", "\x00\x01\x00", nil, io.ErrUnexpectedEOF},
 		{"cut in the body", message(KindFrame, "a") + message(KindFrame, full)[:MaxBody], []string{"a"}, io.ErrUnexpectedEOF},
-		{"unknown kind", message(KindFrame, "a") + message(2, "b"), []string{"a"}, ErrKind},
+		{"unknown kind", message(KindFrame, "a") + message(4, "b"), []string{"a"}, ErrKind},
 		{"unknown kind, cut", "\x00\x09\xff", nil, ErrKind},
 	} {
 		for _, reader := range []struct {
@@ -60,14 +60,23 @@ func TestReader(t *testing.T) {
 	}
 }
 
-func TestReaderBuffered(t *testing.T) {
-	r := NewReader(strings.NewReader(message(KindFrame, "a") + message(KindFrame, "bc")))
-	for i, want := range []int{5, 0} {
+// TestReaderReady: a part of a message is not what Next waits for.
+func TestReaderReady(t *testing.T) {
+	one, two, release := message(KindFrame, "a"), message(KindFrame, "bc"), message(kindRelease, "xx")
+	for rest, want := range map[string]bool{
+		"": false, two[:1]: false, two[:3]: false, two[:4]: false, two: true, two + one[:2]: true,
+		// Recv takes a release itself and waits on.
+		release: false, release + release + two[:4]: false, release + two: true,
+	} {
+		r := NewReader(strings.NewReader(one + rest))
+		if r.Ready() {
+			t.Error("ready before anything was read")
+		}
 		if _, _, err := r.Next(); err != nil {
 			t.Fatal(err)
 		}
-		if got := r.Buffered(); got != want {
-			t.Errorf("after message %d %d bytes are buffered, want %d", i, got, want)
+		if got := r.Ready(); got != want {
+			t.Errorf("with %q to come ready is %v", rest, got)
 		}
 	}
 }
@@ -89,7 +98,7 @@ func TestReaderBodyIsBounded(t *testing.T) {
 func FuzzReader(f *testing.F) {
 	f.Add([]byte(message(KindControl, `{"peers":true}`) + message(KindFrame, "PK\x01\x01")))
 	f.Add([]byte("\xff\xff\x00short"))
-	f.Add([]byte("\x00\x00\x02"))
+	f.Add([]byte("\x00\x00\x04"))
 	f.Fuzz(func(t *testing.T, stream []byte) {
 		r := NewReader(bytes.NewReader(stream))
 		rest := stream

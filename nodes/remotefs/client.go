@@ -83,6 +83,7 @@ func newClient(conn *localapi.Conn, peer string, opts Options) *Client {
 		dead:    make(chan struct{}),
 		pending: newQueue(opts.Window),
 	}
+	conn.SetWriteTimeout(opts.Timeout)
 	c.chunk.Store(int64(opts.Chunk))
 	c.streams.New = func() any { return newStream(c) }
 	c.reader.Go(c.receive)
@@ -240,12 +241,11 @@ func (c *Client) post(k *call, frame []byte) error {
 		return c.err
 	}
 	if c.pending.len() == 0 {
+		// The receiver may be waiting already, with no deadline.
 		c.conn.SetReadDeadline(time.Now().Add(c.opts.Timeout))
 	}
 	c.pending.push(k)
 	c.sent++
-	// A full buffer is written to the socket here.
-	c.conn.SetWriteDeadline(time.Now().Add(c.opts.Timeout))
 	if err := c.conn.Queue(localapi.KindFrame, frame); err != nil && !hungUp(err) {
 		c.endLocked(c.describe(err)) // and with it k
 	}
@@ -261,7 +261,6 @@ func hungUp(err error) bool {
 
 // flush hands what was started to dsoftbusd. A failure ends every pending call.
 func (c *Client) flush() {
-	c.conn.SetWriteDeadline(time.Now().Add(c.opts.Timeout))
 	if err := c.conn.Flush(); err != nil && !hungUp(err) {
 		c.end(c.describe(err))
 	}
@@ -338,7 +337,11 @@ func (c *Client) describe(err error) error {
 // receive delivers answers until the client's end. It is the only goroutine of
 // a Client.
 func (c *Client) receive() {
+	defer c.conn.EndRecv()
 	for {
+		if !c.conn.Ready() {
+			c.await()
+		}
 		kind, body, err := c.conn.Recv()
 		if err != nil {
 			c.end(c.describe(err))
@@ -353,6 +356,18 @@ func (c *Client) receive() {
 			return
 		}
 	}
+}
+
+// await gives the oldest pending call its full time, before the receiver waits
+// for its answer.
+func (c *Client) await() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var deadline time.Time
+	if c.pending.len() > 0 {
+		deadline = time.Now().Add(c.opts.Timeout)
+	}
+	c.conn.SetReadDeadline(deadline)
 }
 
 // controlCause is why dsoftbusd ended an open connection.
@@ -394,19 +409,12 @@ func (c *Client) deliver(frame []byte) error {
 	return nil
 }
 
-// oldest takes the oldest call out of the queue and gives the next one its full
-// time; nil if there is none.
+// oldest takes the oldest call out of the queue; nil if there is none.
 func (c *Client) oldest() *call {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pending.len() == 0 {
 		return nil
 	}
-	k := c.pending.pop()
-	var deadline time.Time
-	if c.pending.len() > 0 {
-		deadline = time.Now().Add(c.opts.Timeout)
-	}
-	c.conn.SetReadDeadline(deadline)
-	return k
+	return c.pending.pop()
 }

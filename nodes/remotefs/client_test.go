@@ -737,7 +737,7 @@ func (b brokenPipe) Write([]byte) (int, error) {
 // session has no deadline, and each answer gives the next one its full time.
 func TestDeadlines(t *testing.T) {
 	near, far := net.Pipe()
-	recorder := &deadlineRecorder{Conn: near}
+	recorder := &deadlineRecorder{Conn: near, set: make(chan time.Time, 16)}
 	opts, err := Options{}.withDefaults()
 	if err != nil {
 		t.Fatal(err)
@@ -745,12 +745,16 @@ func TestDeadlines(t *testing.T) {
 	c := newClient(localapi.NewConn(recorder), "node-b", opts)
 	defer c.Close()
 	peer := localapi.NewConn(far)
-	var calls sync.WaitGroup
-	answer := func() {
-		if err := peer.Send(localapi.KindFrame, pk.AppendStatResponse(nil, pk.OK, 1, 0)); err != nil {
-			t.Error(err)
+	next := func(what string, idle bool) time.Time {
+		t.Helper()
+		set := <-recorder.set
+		if set.IsZero() != idle {
+			t.Errorf("%s the deadline is %v", what, set)
 		}
+		return set
 	}
+	next("at the start", true)
+	var calls sync.WaitGroup
 	for range 2 {
 		calls.Go(func() {
 			if _, err := c.Stat(testContext(t), "pkg:/x"); err != nil {
@@ -761,35 +765,32 @@ func TestDeadlines(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if n := len(recorder.deadlines()); n != 1 {
-		t.Errorf("%d deadlines were set for two requests, want the first one's", n)
+	answer := func() {
+		if err := peer.Send(localapi.KindFrame, pk.AppendStatResponse(nil, pk.OK, 1, 0)); err != nil {
+			t.Error(err)
+		}
+	}
+	first := next("with the first request", false)
+	answer()
+	if second := next("after the first answer", false); second.Before(first) {
+		t.Errorf("the second request's deadline %v is before the first one's %v", second, first)
 	}
 	answer()
-	answer()
+	next("after the last answer", true)
 	calls.Wait()
-	got := recorder.deadlines()
-	if len(got) != 3 || got[0].IsZero() || got[1].Before(got[0]) || !got[2].IsZero() {
-		t.Errorf("deadlines were %v, want one, a later one, none", got)
+	if n := len(recorder.set); n != 0 {
+		t.Errorf("%d more deadlines were set", n)
 	}
 }
 
 type deadlineRecorder struct {
 	net.Conn
-	mu  sync.Mutex
-	set []time.Time
+	set chan time.Time
 }
 
 func (r *deadlineRecorder) SetReadDeadline(t time.Time) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.set = append(r.set, t)
+	r.set <- t
 	return r.Conn.SetReadDeadline(t)
-}
-
-func (r *deadlineRecorder) deadlines() []time.Time {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return append([]time.Time{}, r.set...)
 }
 
 func TestDialFails(t *testing.T) {

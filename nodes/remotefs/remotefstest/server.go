@@ -157,10 +157,10 @@ func (s *Server) serve(c *localapi.Conn, conn *connection) {
 	if s.Opened != nil {
 		s.Opened(*req.Open)
 	}
-	c.SendControl(localapi.Reply{OK: true})
+	c.SendOpened(*req.Open)
 	var answer []byte // reused, so that benchmarks of clients measure the client
 	for {
-		if c.Buffered() == 0 && c.Flush() != nil {
+		if !c.Ready() && c.Flush() != nil {
 			return
 		}
 		kind, frame, err := c.Recv()
