@@ -51,20 +51,48 @@ func newCalls(sess *session.Conn) *calls {
 	}
 }
 
-// send sends a request frame, at most session.MaxPayload bytes, for owner. It waits for a free slot as long as ctx goes on.
-func (c *calls) send(ctx context.Context, owner *program, frame []byte) error {
+// requests are requests on their way out: together, so that a program which asks for much at once costs one write. They have
+// slots already.
+type requests struct {
+	batch session.Batch
+	calls []call
+}
+
+// add takes in a request frame, at most session.MaxPayload bytes, for owner; post has to follow. It waits for a free slot as
+// long as ctx goes on, and posts what is there before: that may be what the slot depends on.
+func (c *calls) add(ctx context.Context, out *requests, owner *program, frame []byte) error {
 	select {
 	case c.slots <- struct{}{}:
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	default:
+		if err := c.post(out); err != nil {
+			return err
+		}
+		select {
+		case c.slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
 	}
-	request := call{owner: owner, echo: pk.EchoOp(frame), closes: closedHandle(frame)}
+	if err := out.batch.Add(session.ChannelPackageFS, frame); err != nil {
+		<-c.slots
+		return err
+	}
+	out.calls = append(out.calls, call{owner: owner, echo: pk.EchoOp(frame), closes: closedHandle(frame)})
+	return nil
+}
+
+// post sends what was added.
+func (c *calls) post(out *requests) error {
+	if len(out.calls) == 0 {
+		return nil
+	}
 	c.order.Lock()
 	defer c.order.Unlock()
 	c.mu.Lock()
-	c.waiting = append(c.waiting, request)
+	c.waiting = append(c.waiting, out.calls...)
 	c.mu.Unlock()
-	return c.sess.Send(session.ChannelPackageFS, frame)
+	out.calls = out.calls[:0]
+	return c.sess.SendBatch(&out.batch)
 }
 
 // closedHandle gives the handle of a CLOSE. In any other frame it gives 0, which is nobody's handle.
@@ -152,17 +180,25 @@ func (c *calls) takeOrphans() []uint32 {
 
 // closeOrphans closes the handles that programs left open, until the link ends: then the peer frees them itself.
 func (l *link) closeOrphans() {
+	var out requests
 	for {
 		select {
 		case <-l.calls.orphaned:
 		case <-l.ctx.Done():
 			return
 		}
+		var err error
 		for _, handle := range l.calls.takeOrphans() {
-			if err := l.calls.send(l.ctx, nil, pk.AppendClose(nil, handle)); err != nil {
-				l.end(err)
-				return
+			if err = l.calls.add(l.ctx, &out, nil, pk.AppendClose(nil, handle)); err != nil {
+				break
 			}
+		}
+		if err == nil {
+			err = l.calls.post(&out)
+		}
+		if err != nil {
+			l.end(err)
+			return
 		}
 	}
 }

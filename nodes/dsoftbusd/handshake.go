@@ -5,6 +5,7 @@ import (
 	"net"
 	"time"
 
+	"dsoftbus-rig/nodes/quickconn"
 	"dsoftbus-rig/protocol/session"
 )
 
@@ -17,7 +18,7 @@ type shaken struct {
 // handshake runs one side of the handshake on raw within its deadline and while ctx goes on. It closes raw unless it
 // succeeds.
 func (d *daemon) handshake(ctx context.Context, raw net.Conn, side func(net.Conn) (*session.Conn, error)) (shaken, error) {
-	s := &stream{Conn: raw}
+	s := &stream{Conn: quickconn.New(raw)}
 	raw.SetDeadline(time.Now().Add(d.limits.HandshakeTimeout))
 	stop := context.AfterFunc(ctx, func() { raw.Close() })
 	sess, err := side(s)

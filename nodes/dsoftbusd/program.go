@@ -23,27 +23,38 @@ const (
 type program struct {
 	conn    *localapi.Conn
 	slots   chan struct{} // one element for each request whose answer was not yet written to the program
-	answers chan []byte   // room for as many as there are slots, so that delivering never waits
+	answers chan answer   // room for as many as there are slots, so that delivering never waits
 	free    chan []byte   // buffers of answers written
+}
+
+// answer is an answer on its way to a program: in the memory shared with it, or in a buffer.
+type answer struct {
+	lent localapi.Lent
+	buf  []byte // nil: it is lent
 }
 
 func newProgram(conn *localapi.Conn) *program {
 	return &program{
 		conn:    conn,
 		slots:   make(chan struct{}, window),
-		answers: make(chan []byte, window),
+		answers: make(chan answer, window),
 		free:    make(chan []byte, window),
 	}
 }
 
 // deliver queues an answer for the program; frame is copied.
 func (p *program) deliver(frame []byte) {
+	if lent, ok := p.conn.Lend(frame); ok {
+		p.answers <- answer{lent: lent}
+		return
+	}
 	var buf []byte
 	select {
 	case buf = <-p.free:
 	default:
+		buf = make([]byte, 0, len(frame)) // not nil, however short the frame
 	}
-	p.answers <- append(buf[:0], frame...)
+	p.answers <- answer{buf: append(buf[:0], frame...)}
 }
 
 // acceptPrograms serves local programs until ctx ends.
@@ -140,7 +151,7 @@ func (d *daemon) openPeer(ctx context.Context, conn *localapi.Conn, open localap
 		}
 		return
 	}
-	if conn.SendControl(localapi.Reply{OK: true}) == nil {
+	if conn.SendOpened(open) == nil {
 		l.carry(conn, first)
 	}
 }
@@ -180,7 +191,7 @@ func (l *link) carry(conn *localapi.Conn, first <-chan message) {
 	writing.Wait()
 }
 
-// forward passes the program's frames on until it stops sending or ctx ends.
+// forward passes the program's frames on until it stops sending or ctx ends. Those that came together go on together.
 func (l *link) forward(ctx context.Context, p *program, first <-chan message) {
 	var m message
 	select {
@@ -188,24 +199,48 @@ func (l *link) forward(ctx context.Context, p *program, first <-chan message) {
 	case <-ctx.Done():
 		return
 	}
+	var out requests
 	for ; m.err == nil; m.kind, m.body, m.err = p.conn.Recv() {
 		if m.kind != localapi.KindFrame || len(m.body) > session.MaxPayload {
 			l.d.refuse(p.conn, &localapi.Error{Code: localapi.CodeBadRequest,
 				Text: fmt.Sprintf("bad request: a %s of %d bytes, want frames of at most %d", m.kind, len(m.body), session.MaxPayload)})
-			return
+			break
+		}
+		if err := l.pass(ctx, p, &out, m.body); err != nil {
+			if ctx.Err() == nil {
+				l.end(err)
+			}
+			break
+		}
+	}
+	// What was sent before a mistake was no mistake.
+	if err := l.calls.post(&out); err != nil {
+		l.end(err)
+	}
+}
+
+// pass takes in one frame of the program, and sends it on with those before it unless the next one is there already.
+func (l *link) pass(ctx context.Context, p *program, out *requests, frame []byte) error {
+	select {
+	case p.slots <- struct{}{}:
+	default:
+		// Answers to what is not yet sent free slots, too.
+		if err := l.calls.post(out); err != nil {
+			return err
 		}
 		select {
 		case p.slots <- struct{}{}:
 		case <-ctx.Done():
-			return
-		}
-		if err := l.calls.send(ctx, p, m.body); err != nil {
-			if ctx.Err() == nil {
-				l.end(err)
-			}
-			return
+			return context.Cause(ctx)
 		}
 	}
+	if err := l.calls.add(ctx, out, p, frame); err != nil {
+		return err
+	}
+	if p.conn.Ready() && out.batch.Len() < batchSize {
+		return nil
+	}
+	return l.calls.post(out)
 }
 
 // write passes answers to the program until ctx ends. If it is the link that ended, the program gets the answers that
@@ -241,11 +276,17 @@ func (p *program) write(ctx context.Context, l *link) {
 }
 
 // pass writes one answer, and hands it to the socket when no further one is there to go with it.
-func (p *program) pass(answer []byte) error {
-	if err := p.conn.Queue(localapi.KindFrame, answer); err != nil {
-		return err
+func (p *program) pass(a answer) error {
+	if a.buf == nil {
+		if err := p.conn.QueueLent(a.lent); err != nil {
+			return err
+		}
+	} else {
+		if err := p.conn.Queue(localapi.KindFrame, a.buf); err != nil {
+			return err
+		}
+		p.free <- a.buf
 	}
-	p.free <- answer
 	<-p.slots
 	if len(p.answers) > 0 {
 		return nil

@@ -18,9 +18,7 @@ type server struct {
 	limits   Limits
 	log      *log.Logger
 	handles  *handles
-	failing  bool   // the package service has failed last time; said once
-	frame    []byte // the last answer, reused
-	data     []byte // what READ reads into, made at the first one
+	failing  bool // the package service has failed last time; said once
 }
 
 // largestFile is the size up to which a file can be opened: offsets have 32 bits.
@@ -33,31 +31,24 @@ func newServer(packages packagefsd.Resolver, limits Limits, log *log.Logger) *se
 // release frees every handle.
 func (s *server) release() { s.handles.release() }
 
-// answer gives the answer's frame, valid until the next call, and whether it says OK.
-func (s *server) answer(ctx context.Context, w work) (frame []byte, ok bool) {
-	status := w.status
-	dst := s.frame[:0]
-	switch {
-	case status != pk.OK:
-		dst = pk.AppendReject(dst, w.head[:w.headLen], status)
-	case w.request.Op == pk.Stat:
-		var size uint64
-		size, status = s.stat(ctx, w.request.Name)
-		dst = pk.AppendStatResponse(dst, status, size, pk.KindFile)
-	case w.request.Op == pk.Open:
-		var handle uint32
-		handle, status = s.open(ctx, w.request.Name)
-		dst = pk.AppendOpenResponse(dst, status, handle)
-	case w.request.Op == pk.Read:
-		var data []byte
-		data, status = s.read(w.request)
-		dst = pk.AppendReadResponse(dst, status, data)
-	case w.request.Op == pk.Close:
-		status = s.close(w.request.Handle)
-		dst = pk.AppendCloseResponse(dst, status)
+// answer appends the answer's frame to dst, and tells whether it says OK.
+func (s *server) answer(ctx context.Context, w work, dst []byte) (frame []byte, ok bool) {
+	if w.status != pk.OK {
+		return pk.AppendReject(dst, w.head[:w.headLen], w.status), false
 	}
-	s.frame = dst
-	return dst, status == pk.OK
+	switch w.request.Op {
+	case pk.Stat:
+		size, status := s.stat(ctx, w.request.Name)
+		return pk.AppendStatResponse(dst, status, size, pk.KindFile), status == pk.OK
+	case pk.Open:
+		handle, status := s.open(ctx, w.request.Name)
+		return pk.AppendOpenResponse(dst, status, handle), status == pk.OK
+	case pk.Read:
+		return s.read(dst, w.request)
+	default:
+		status := s.close(w.request.Handle)
+		return pk.AppendCloseResponse(dst, status), status == pk.OK
+	}
 }
 
 func (s *server) stat(ctx context.Context, name pk.Name) (uint64, pk.Status) {
@@ -103,28 +94,26 @@ func (s *server) resolve(ctx context.Context, name pk.Name) (packagefsd.File, pk
 	return nil, pk.IO
 }
 
-func (s *server) read(r pk.Request) ([]byte, pk.Status) {
+// read reads into the answer itself.
+func (s *server) read(dst []byte, r pk.Request) (frame []byte, ok bool) {
 	file := s.handles.get(r.Handle)
 	if file == nil {
-		return nil, pk.BadF
+		return pk.AppendReadResponse(dst, pk.BadF, nil), false
 	}
-	left := file.Size() - int64(r.Offset)
-	if left <= 0 {
-		return nil, pk.OK
+	left := max(0, file.Size()-int64(r.Offset))
+	frame, data := pk.AppendReadRoom(dst, int(min(int64(r.Length), left)))
+	if len(data) == 0 {
+		return frame, true
 	}
-	if s.data == nil {
-		s.data = make([]byte, s.limits.PK.MaxRead)
-	}
-	data := s.data[:min(int64(r.Length), left)]
 	// A short read inside the file would pass for its end at the client.
 	if n, err := file.ReadAt(data, int64(r.Offset)); n < len(data) {
 		if err == nil || err == io.EOF {
 			err = io.ErrUnexpectedEOF
 		}
 		s.complain(err)
-		return nil, pk.IO
+		return pk.AppendReadResponse(dst, pk.IO, nil), false
 	}
-	return data, pk.OK
+	return frame, true
 }
 
 func (s *server) close(handle uint32) pk.Status {

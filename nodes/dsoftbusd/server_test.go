@@ -10,6 +10,7 @@ import (
 
 	"dsoftbus-rig/nodes/packagefsd"
 	"dsoftbus-rig/protocol/pk"
+	"dsoftbus-rig/protocol/session"
 )
 
 // brokenFile is as long as it says only in its size.
@@ -41,7 +42,7 @@ func TestBrokenFileIsIO(t *testing.T) {
 		ask := func(frame []byte) pk.Response {
 			w := work{headLen: 4}
 			w.request, w.status = pk.ParseRequest(frame, true, pk.DefaultLimits())
-			answer, ok := s.answer(context.Background(), w)
+			answer, ok := s.answer(context.Background(), w, nil)
 			r, err := pk.ParseResponse(answer)
 			if err != nil || ok != (r.Status == pk.OK) {
 				t.Fatalf("%s: %q, %t, %v", name, answer, ok, err)
@@ -68,12 +69,12 @@ func TestServingAReadAllocatesNothing(t *testing.T) {
 	s := newServer(store, DefaultLimits(), log.New(io.Discard, "", 0))
 	defer s.release()
 	open, _ := pk.ParseRequest(pk.AppendOpen(nil, "pkg:/a/f"), true, pk.DefaultLimits())
-	s.answer(context.Background(), work{request: open})
-	frame := pk.AppendRead(nil, 1, 0, 32768)
+	s.answer(context.Background(), work{request: open}, nil)
+	frame, room := pk.AppendRead(nil, 1, 0, 32768), make([]byte, 0, session.MaxPayload)
 	if n := testing.AllocsPerRun(100, func() {
 		w := work{}
 		w.request, w.status = pk.ParseRequest(frame, true, pk.DefaultLimits())
-		if _, ok := s.answer(context.Background(), w); !ok {
+		if _, ok := s.answer(context.Background(), w, room); !ok {
 			t.Fatal("not served")
 		}
 	}); n > 0 {

@@ -1,0 +1,5 @@
+//go:build race
+
+package dsoftbusd
+
+const raceEnabled = true
