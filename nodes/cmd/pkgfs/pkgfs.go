@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -26,6 +25,7 @@ type request struct {
 
 	args  []string // of the command, as many as it takes
 	lines []line   // pk's
+	bench benchmark
 }
 
 // A command is one of the things pkgfs does.
@@ -42,7 +42,7 @@ var commands = []command{
 	{name: "cat", usage: "PATH", args: 1, run: withPeer(cat)},
 	{name: "get", usage: "PATH FILE", args: 2, run: withPeer(get)},
 	{name: "sum", usage: "PATH", args: 1, run: withPeer(sum)},
-	{name: "bench", usage: "PATH [-chunk N] [-window N]", args: 1, run: withPeer(bench)},
+	{name: "bench", usage: "PATH [-chunk N] [-window N] [-bytes N] [-count N]", args: 1, run: withPeer(bench)},
 	{name: "pk", usage: "LINE...", args: -1, run: withPeer(runLines)},
 	{name: "peers", peerless: true, run: listPeers},
 }
@@ -162,25 +162,6 @@ func (c *command) line() string {
 	return "pkgfs -peer ID " + c.name + " " + c.usage
 }
 
-// parseBench takes bench's own flags from before and behind its path.
-func (r *request) parseBench(stderr io.Writer) error {
-	flags := newFlags("bench", stderr)
-	flags.Usage = flags.PrintDefaults
-	flags.IntVar(&r.opts.Chunk, "chunk", 0, "bytes of one read (default 32768)")
-	flags.IntVar(&r.opts.Window, "window", 0, "requests on the way at a time (default 32)")
-	var rest []string
-	for args := r.args; ; args = flags.Args()[1:] {
-		if err := parseFlags(flags, args); err != nil {
-			return err
-		}
-		if flags.NArg() == 0 {
-			r.args = rest
-			return nil
-		}
-		rest = append(rest, flags.Arg(0))
-	}
-}
-
 // withPeer makes a command of a function that needs the peer.
 func withPeer(f func(ctx context.Context, c *remotefs.Client, r *request) error) func(context.Context, *request) error {
 	return func(ctx context.Context, r *request) error {
@@ -233,28 +214,6 @@ func copyFile(ctx context.Context, c *remotefs.Client, path string, w io.Writer)
 		return err
 	}
 	return f.Close()
-}
-
-// bench times a whole transfer from the open on; the digest's share is in it.
-func bench(ctx context.Context, c *remotefs.Client, r *request) error {
-	digest := sha256.New()
-	start := time.Now()
-	f, err := c.Open(ctx, r.args[0])
-	if err != nil {
-		return err
-	}
-	size, err := f.WriteTo(digest)
-	if err != nil {
-		return err
-	}
-	seconds := time.Since(start).Seconds()
-	requests := c.Requests()
-	if err := f.Close(); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(r.stdout, "bytes=%d seconds=%.3f MB/s=%.2f requests=%d requests/s=%.0f sha256=%s\n",
-		size, seconds, float64(size)/1e6/seconds, requests, float64(requests)/seconds, hex.EncodeToString(digest.Sum(nil)))
-	return err
 }
 
 func listPeers(ctx context.Context, r *request) error {

@@ -90,7 +90,7 @@ func TestUsage(t *testing.T) {
 		status int
 		stderr string
 	}{
-		{"-h", 0, "pkgfs -peer ID bench PATH [-chunk N] [-window N]"},
+		{"-h", 0, "pkgfs -peer ID bench PATH [-chunk N] [-window N] [-bytes N] [-count N]"},
 		{"", 2, "no command; there are stat, cat, get, sum, bench, pk, peers"},
 		{"-peer|b", 2, "no command"},
 		{"-peer|b|frob|x", 2, `unknown command "frob"`},
@@ -104,6 +104,9 @@ func TestUsage(t *testing.T) {
 		{"-peer|b|bench|-chunk|4", 2, "bench got 0 arguments"},
 		{"-peer|b|bench|p|-chunk|x", 2, "-chunk"},
 		{"-peer|b|bench|p|-nope", 2, "-nope"},
+		{"-peer|b|bench|p|-bytes|-1", 2, "-bytes -1 is outside"},
+		{"-peer|b|bench|p|-bytes|67108865", 2, "-bytes 67108865 is outside"},
+		{"-peer|b|bench|p|-count|0", 2, "-count 0 is below 1"},
 		{"-wait|soon|peers", 2, "-wait"},
 		{"-timeout|soon|peers", 2, "-timeout"},
 		{"-peer|b|pk|stat", 2, `line 1, "stat": want stat PATH`},
@@ -257,24 +260,58 @@ func TestWait(t *testing.T) {
 }
 
 func TestBench(t *testing.T) {
-	s := newServer(t).Start(t)
-	want := fmt.Sprintf("%x", sha256.Sum256(big()))
+	s := newServer(t)
+	s.Files["system/huge"] = make([]byte, maxBench+1)
+	s.Start(t)
 	for _, c := range []struct {
-		args     []string
-		requests int
+		args            []string
+		bytes, requests int
+		lines           int
 	}{
-		{[]string{"bench", "pkg:/system/big"}, 2 + 10},
-		{[]string{"bench", "pkg:/system/big", "-chunk", "1000", "-window", "4"}, 2 + 301},
-		{[]string{"bench", "-chunk=10000", "pkg:/system/big", "-window=1"}, 2 + 31},
+		{[]string{"bench", "pkg:/system/big"}, 300_000, 10, 1},
+		{[]string{"bench", "pkg:/system/big", "-chunk", "1000", "-window", "4"}, 300_000, 300, 1},
+		{[]string{"bench", "-chunk=10000", "pkg:/system/big", "-window=1"}, 300_000, 30, 1},
+		{[]string{"bench", "-bytes", "1001", "-chunk=100", "pkg:/system/big"}, 1001, 11, 1},
+		{[]string{"bench", "pkg:/system/big", "-bytes", "40000", "-count", "3"}, 40_000, 2, 3},
+		{[]string{"bench", "pkg:/system/big", "-bytes", "300001"}, 300_000, 10, 1},
+		{[]string{"bench", "pkg:/system/empty"}, 0, 0, 1},
 	} {
 		status, stdout, stderr := pkgfs(t, s, c.args...)
-		form := regexp.MustCompile(fmt.Sprintf(`^bytes=300000 seconds=[0-9.]+ MB/s=[0-9.]+ requests=%d requests/s=[0-9]+ sha256=%s\n$`, c.requests, want))
+		form := regexp.MustCompile(fmt.Sprintf(`^(bytes=%d seconds=[0-9.]+ MB/s=[0-9.]+ requests=%d requests/s=[0-9]+ sha256=%x\n){%d}$`,
+			c.bytes, c.requests, sha256.Sum256(big()[:c.bytes]), c.lines))
 		if status != 0 || !form.MatchString(stdout) || stderr != "" {
 			t.Errorf("%q ended with %d, %q, %q; want %v", c.args, status, stdout, stderr, form)
 		}
 	}
 	if status, _, stderr := pkgfs(t, s, "bench", "pkg:/system/big", "-chunk", "65509"); status != 1 || !strings.Contains(stderr, "chunk of 65509 bytes is outside") {
 		t.Errorf("ended with %d, %q", status, stderr)
+	}
+	if status, stdout, stderr := pkgfs(t, s, "bench", "pkg:/system/huge"); status != 1 || stdout != "" || !strings.Contains(stderr, "read less of it with -bytes N") {
+		t.Errorf("ended with %d, %q, %q", status, stdout, stderr)
+	}
+	if status, stdout, _ := pkgfs(t, s, "bench", "-bytes", "100", "pkg:/system/huge"); status != 0 || !strings.HasPrefix(stdout, "bytes=100 ") {
+		t.Errorf("the beginning of a large file ended with %d, %q", status, stdout)
+	}
+}
+
+// TestBenchReadsEachTime: no round may digest what the one before it has read.
+func TestBenchReadsEachTime(t *testing.T) {
+	s := newServer(t)
+	reads := 0
+	s.Answer = func(request, honest []byte, send func([]byte)) {
+		// The warm-up is one read, too.
+		if pk.Op(request[3]) == pk.Read {
+			if reads++; reads == 3 {
+				honest = pk.AppendReadResponse(nil, pk.OK, []byte("other"))
+			}
+		}
+		send(honest)
+	}
+	s.Start(t)
+	status, stdout, stderr := pkgfs(t, s, "bench", "-count", "2", "-bytes", "5", "pkg:/system/big")
+	lines := strings.Fields(stdout)
+	if status != 0 || len(lines) != 12 || lines[5] != fmt.Sprintf("sha256=%x", sha256.Sum256(big()[:5])) || lines[11] != fmt.Sprintf("sha256=%x", sha256.Sum256([]byte("other"))) {
+		t.Errorf("ended with %d, %q, %q", status, stdout, stderr)
 	}
 }
 
