@@ -79,7 +79,9 @@ func (s Spec) Args() []string {
 	if memory == 0 {
 		memory = DefaultMemory
 	}
-	accel, cpu, kernel := "tcg,tb-size=64", "max", commandLine
+	// Without the two, kernels copy and clear memory by words: the emulator runs
+	// `rep movsb` and `rep stosb` byte by byte.
+	accel, cpu, kernel := "tcg,tb-size=64", "max,erms=off,fsrm=off", commandLine
 	if s.Accel == "kvm" {
 		accel, cpu = "kvm", "host"
 	} else if s.TSC > 0 {
