@@ -233,10 +233,18 @@ type fakeStream struct {
 	ended   error // what a reader gets after the data
 	unread  bool  // its reader has closed: writes are reset
 	frozen  bool  // writes go nowhere, and neither end is seen by the other
+	writes  int
 	changed chan struct{}
 }
 
 func newFakeStream() *fakeStream { return &fakeStream{changed: make(chan struct{})} }
+
+// written gives how often it was written to.
+func (s *fakeStream) written() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.writes
+}
 
 func (s *fakeStream) change(f func()) {
 	s.mu.Lock()
@@ -288,6 +296,7 @@ func (c *fakeConn) Write(p []byte) (int, error) {
 		return 0, errReset
 	}
 	c.out.change(func() {
+		c.out.writes++
 		if !c.out.frozen {
 			c.out.data = append(c.out.data, p...)
 		}

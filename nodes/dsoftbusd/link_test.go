@@ -276,6 +276,51 @@ func TestReadAheadIsBounded(t *testing.T) {
 	})
 }
 
+// Requests that come together are answered together.
+func TestAnswersGoTogether(t *testing.T) {
+	asPeer(t, func(t *testing.T, b *node, peer *rawPeer) {
+		peer.call(t, pk.AppendOpen(nil, "pkg:/system/build.prop"))
+		var requests session.Batch
+		for range 10 {
+			requests.Add(session.ChannelPackageFS, pk.AppendRead(nil, 1, 0, 5))
+		}
+		before := peer.raw.in.written()
+		if err := peer.SendBatch(&requests); err != nil {
+			t.Fatal(err)
+		}
+		for range 10 {
+			if got := peer.frame(t); got != "PK\x01\x83\x00\x05\x00ro.ne" {
+				t.Errorf("answered %q", got)
+			}
+		}
+		if n := peer.raw.in.written() - before; n != 1 {
+			t.Errorf("ten answers were %d writes", n)
+		}
+	})
+}
+
+// An answer does not wait for those behind it that take long, nor for requests that are still to come.
+func TestAnswersDoNotWait(t *testing.T) {
+	asPeer(t, func(t *testing.T, b *node, peer *rawPeer) {
+		peer.call(t, pk.AppendOpen(nil, "pkg:/system/build.prop"))
+		b.store.set(func() { b.store.stuck = true })
+		begin := time.Now()
+		var requests session.Batch
+		requests.Add(session.ChannelPackageFS, pk.AppendRead(nil, 1, 0, 5))
+		requests.Add(session.ChannelPackageFS, pk.AppendStat(nil, "pkg:/system/build.prop"))
+		requests.Add(session.ChannelPackageFS, pk.AppendRead(nil, 1, 0, 5))
+		if err := peer.SendBatch(&requests); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range []time.Duration{0, DefaultLimits().ResolveTimeout, DefaultLimits().ResolveTimeout} {
+			peer.frame(t)
+			if took := time.Since(begin); took != want {
+				t.Errorf("answer %d came after %s, want %s", i, took, want)
+			}
+		}
+	})
+}
+
 // While the package service hangs, the answer is IO before the session would be taken for dead, and others are served.
 func TestStuckPackageService(t *testing.T) {
 	asPeer(t, func(t *testing.T, b *node, peer *rawPeer) {

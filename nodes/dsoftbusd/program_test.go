@@ -228,6 +228,36 @@ func TestRequestsAndAnswersAreToldApart(t *testing.T) {
 	})
 }
 
+// What a program sends together goes on together, as far as the window allows, and then the rest.
+func TestRequestsGoTogether(t *testing.T) {
+	asServer(t, func(t *testing.T, a *node, program *localapi.Conn, server *rawPeer) {
+		before := server.raw.in.written()
+		for range 40 {
+			program.Queue(localapi.KindFrame, pk.AppendClose(nil, 7))
+		}
+		if err := program.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for range 32 {
+			server.frame(t)
+		}
+		if n := server.raw.in.written() - before; n != 1 {
+			t.Errorf("32 requests were %d writes", n)
+		}
+		go func() {
+			for range 40 {
+				program.Recv()
+			}
+		}()
+		for range 40 {
+			server.Send(session.ChannelPackageFS, pk.AppendCloseResponse(nil, pk.BadF))
+		}
+		for range 8 {
+			server.frame(t)
+		}
+	})
+}
+
 // No more requests are on their way than a server reads ahead.
 func TestWindow(t *testing.T) {
 	asServer(t, func(t *testing.T, a *node, program *localapi.Conn, server *rawPeer) {
