@@ -4,14 +4,15 @@
 //	netbench serve [-listen :7700]                                  answers measurements until it is killed
 //	netbench -peer IP[:PORT] ping [-count N]                        ICMP echo round trips
 //	netbench -peer IP[:PORT] tcp [-bytes N]                         a plain TCP stream from the peer
-//	netbench -peer IP[:PORT] noise [-bytes N] [-record N]           the same in records of a session
+//	netbench -peer IP[:PORT] noise [-bytes N] [-record N] [-plain]  the same in records of a session
 //
 // serve prints "netbench: ready" when it listens. It serves one connection after another, each bounded in bytes and time.
 // ping needs no serve at the peer: its kernel answers.
 //
 // A stream is what the peer sends without being asked for each piece: tcp in writes of 32 KiB, noise in records that each
 // carry what the answer to a READ of -record bytes would. The session's key pair is a constant of this program: it encrypts
-// as every session does, and authenticates nobody.
+// as every session does, and authenticates nobody. Its sockets are read and written as dsoftbusd does (package quickconn), so
+// that what reads are compared with is the best that the link gives; with -plain both sides do it as any Go program does.
 //
 // Each measurement begins with a warm-up of the same kind that is not in the figures, since an emulator translates code when
 // it first runs: 64 writes or records (fewer if -bytes is less than that), 3 echoes. The time of a stream is from the moment

@@ -20,6 +20,7 @@ type request struct {
 	count  int   // echoes
 	bytes  int64 // of a stream
 	record int   // bytes that a record carries
+	plain  bool  // the session goes over package net's own reads and writes
 	stdout io.Writer
 	stderr io.Writer
 }
@@ -41,9 +42,10 @@ var commands = []command{
 		flags.IntVar(&r.count, "count", 100, fmt.Sprintf("echoes, at most %d", maxCount))
 	}},
 	{name: "tcp", usage: "[-bytes N]", run: measureTCP, flags: (*request).streamFlags},
-	{name: "noise", usage: "[-bytes N] [-record N]", run: measureNoise, flags: func(r *request, flags *flag.FlagSet) {
+	{name: "noise", usage: "[-bytes N] [-record N] [-plain]", run: measureNoise, flags: func(r *request, flags *flag.FlagSet) {
 		r.streamFlags(flags)
 		flags.IntVar(&r.record, "record", writeSize, fmt.Sprintf("bytes that a record carries behind the header of a READ's answer, at most %d", maxRecord))
+		flags.BoolVar(&r.plain, "plain", false, "read and write sockets as any Go program does, and not as dsoftbusd does")
 	}},
 }
 

@@ -83,6 +83,7 @@ func TestStreams(t *testing.T) {
 		{[]string{"tcp", "-bytes", "100001"}, 100_001},
 		{[]string{"noise", "-bytes", "5000000"}, 5_000_000},
 		{[]string{"noise", "-bytes", "1"}, 1},
+		{[]string{"noise", "-plain", "-bytes", "1000000"}, 1_000_000},
 		{[]string{"noise", "-bytes", "1000", "-record", "128"}, 1000},
 		{[]string{"noise", "-bytes", "200000", "-record", fmt.Sprint(maxRecord)}, 200_000},
 	} {

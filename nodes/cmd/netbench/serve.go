@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"dsoftbus-rig/nodes/quickconn"
 	"dsoftbus-rig/protocol/pk"
 	"dsoftbus-rig/protocol/session"
 )
@@ -51,10 +52,14 @@ func serveConn(ctx context.Context, conn net.Conn) error {
 		return err
 	}
 	source := source(&plainSource{conn: conn})
-	if k == kindNoise {
-		if source, err = newNoiseSource(conn); err != nil {
-			return err
-		}
+	switch k {
+	case kindNoise:
+		source, err = newNoiseSource(quickconn.New(conn))
+	case kindPlainNoise:
+		source, err = newNoiseSource(conn)
+	}
+	if err != nil {
+		return err
 	}
 	conn.SetDeadline(time.Now().Add(maxTime))
 	left := uint64(maxBytes + warmUpPieces*maxRecord)

@@ -8,6 +8,7 @@ import (
 	"net"
 	"time"
 
+	"dsoftbus-rig/nodes/quickconn"
 	"dsoftbus-rig/protocol/session"
 )
 
@@ -18,7 +19,14 @@ func measureTCP(ctx context.Context, r *request) error {
 }
 
 func measureNoise(ctx context.Context, r *request) error {
-	return measure(ctx, r, kindNoise, r.record, func(conn net.Conn) (sink, error) {
+	k := kindNoise
+	if r.plain {
+		k = kindPlainNoise
+	}
+	return measure(ctx, r, k, r.record, func(conn net.Conn) (sink, error) {
+		if k == kindNoise {
+			conn = quickconn.New(conn)
+		}
 		self := identity()
 		sess, err := session.Initiate(conn, self, self.Static.Public)
 		if err != nil {
