@@ -15,8 +15,9 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"time"
+
+	"dsoftbus-rig/images/filelock"
 )
 
 // manifestSchema is the version of [Manifest]. An entry with another one is
@@ -119,9 +120,9 @@ func (e entry) file(name string) string { return filepath.Join(e.dir, name) }
 
 // A cache is the cache folder while this process holds its lock.
 type cache struct {
-	dir  string
-	log  func(format string, args ...any)
-	lock *os.File
+	dir   string
+	log   func(format string, args ...any)
+	close func() // gives the lock back
 
 	mu        sync.Mutex
 	built     []string
@@ -133,61 +134,20 @@ func openCache(ctx context.Context, dir string, log func(string, ...any)) (*cach
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("%w %s: %w", errCacheFolder, dir, err)
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o644)
+	unlock, err := filelock.Lock(ctx, filepath.Join(dir, "lock"), func() { log("waiting for another build that uses %s", dir) })
+	if ctx.Err() != nil && err != nil {
+		return nil, fmt.Errorf("wait for another build that uses %s: %w", dir, err)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w %s: %w", errCacheFolder, dir, err)
 	}
-	c := &cache{dir: dir, log: log, lock: lock, durations: map[string]time.Duration{}}
-	if err := c.acquire(ctx); err != nil {
-		return nil, err
-	}
+	c := &cache{dir: dir, log: log, close: unlock, durations: map[string]time.Duration{}}
 	if err := c.removeLeftovers(); err != nil {
 		c.close()
 		return nil, err
 	}
 	return c, nil
 }
-
-// acquire takes the lock. The system call cannot be interrupted, so when ctx
-// ends first, its goroutine stays behind until the other builder is done and
-// then lets go of the lock at once.
-func (c *cache) acquire(ctx context.Context) error {
-	err := syscall.Flock(int(c.lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, syscall.EWOULDBLOCK) {
-		c.lock.Close()
-		return fmt.Errorf("%w %s: lock: %w", errCacheFolder, c.dir, err)
-	}
-	c.log("waiting for another build that uses %s", c.dir)
-	locked := make(chan error)
-	abandoned := make(chan struct{})
-	go func() {
-		err := syscall.Flock(int(c.lock.Fd()), syscall.LOCK_EX)
-		for errors.Is(err, syscall.EINTR) {
-			err = syscall.Flock(int(c.lock.Fd()), syscall.LOCK_EX)
-		}
-		select {
-		case <-abandoned:
-			c.lock.Close()
-		case locked <- err:
-		}
-	}()
-	select {
-	case err := <-locked:
-		if err != nil {
-			c.lock.Close()
-			return fmt.Errorf("%w %s: lock: %w", errCacheFolder, c.dir, err)
-		}
-		return nil
-	case <-ctx.Done():
-		close(abandoned)
-		return fmt.Errorf("wait for another build that uses %s: %w", c.dir, context.Cause(ctx))
-	}
-}
-
-func (c *cache) close() { c.lock.Close() }
 
 // removeLeftovers removes what a builder that was killed has left.
 func (c *cache) removeLeftovers() error {

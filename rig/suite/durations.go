@@ -10,10 +10,12 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
+	"dsoftbus-rig/images/filelock"
+
 	"github.com/google/renameio/v2"
-	"github.com/rogpeppe/go-internal/lockedfile"
 )
 
 // DurationsFile is the name of a file of durations: in the user's cache, where each
@@ -26,6 +28,22 @@ type Durations map[string]float64
 
 // maxSeconds is more than any scenario takes: a week.
 const maxSeconds = 7 * 24 * 3600
+
+// median is the middle one of what is known of some scenarios; 1 where nothing is,
+// which then weigh all the same.
+func (d Durations) median(items []Item) float64 {
+	var known []float64
+	for _, item := range items {
+		if seconds, ok := d[item.Name]; ok {
+			known = append(known, seconds)
+		}
+	}
+	if len(known) == 0 {
+		return 1
+	}
+	slices.Sort(known)
+	return known[len(known)/2]
+}
 
 // LoadDurations reads a file of durations; there are none when there is no file.
 func LoadDurations(file string) (Durations, error) {
@@ -67,7 +85,10 @@ func (d Durations) Update(ctx context.Context, file string) (err error) {
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		return err
 	}
-	unlock, err := lockFile(ctx, file+".lock")
+	lock := file + ".lock"
+	ctx, cancel := context.WithTimeoutCause(ctx, lockWait, fmt.Errorf("another rig has held %s for more than %s", lock, lockWait))
+	defer cancel()
+	unlock, err := filelock.Lock(ctx, lock, nil)
 	if err != nil {
 		return err
 	}
@@ -108,32 +129,4 @@ func (d Durations) write(file string) error {
 		return err
 	}
 	return renameio.WriteFile(file, append(data, '\n'), 0o644, renameio.WithTempDir(filepath.Dir(file)))
-}
-
-// lockFile takes the lock that a file is, waiting for whoever holds it.
-func lockFile(ctx context.Context, file string) (unlock func(), err error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, lockWait, fmt.Errorf("another rig has held %s for more than %s", file, lockWait))
-	defer cancel()
-	type held struct {
-		unlock func()
-		err    error
-	}
-	locked := make(chan held)
-	go func() {
-		unlock, err := lockedfile.MutexAt(file).Lock()
-		select {
-		case locked <- held{unlock, err}:
-		case <-ctx.Done():
-			// The system call could not be interrupted; nobody waits for it any more.
-			if err == nil {
-				unlock()
-			}
-		}
-	}()
-	select {
-	case h := <-locked:
-		return h.unlock, h.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
 }

@@ -19,6 +19,7 @@ import (
 	"slices"
 	"time"
 
+	"dsoftbus-rig/images/filelock"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/worker"
 
@@ -78,7 +79,7 @@ func Get(ctx context.Context, cfg Config) (machine.Saved, error) {
 	if err := os.MkdirAll(cfg.CacheDir, 0o755); err != nil {
 		return saved, fmt.Errorf("keep a saved machine: %w", err)
 	}
-	unlock, err := lock(ctx, dir+".lock")
+	unlock, err := filelock.Lock(ctx, dir+".lock", nil)
 	if err != nil {
 		return saved, fmt.Errorf("keep a saved machine: %w", err)
 	}
@@ -169,36 +170,6 @@ func processor() string {
 		}
 	}
 	return "unknown processor"
-}
-
-// lock takes an exclusive lock on a file, waiting for whoever holds it.
-func lock(ctx context.Context, name string) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	locked := make(chan error, 1)
-	go func() {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		for errors.Is(err, unix.EINTR) {
-			err = unix.Flock(int(f.Fd()), unix.LOCK_EX)
-		}
-		locked <- err
-	}()
-	select {
-	case err := <-locked:
-		if err != nil {
-			f.Close()
-			return nil, fmt.Errorf("lock %s: %w", name, err)
-		}
-		return func() { f.Close() }, nil
-	case <-ctx.Done():
-		go func() {
-			<-locked
-			f.Close()
-		}()
-		return nil, context.Cause(ctx)
-	}
 }
 
 // check tells whether a save is whole and the wanted one; os.ErrNotExist says that
