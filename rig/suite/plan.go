@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"cmp"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -74,16 +75,8 @@ func (p *planner) next() (shown, play []task, ok bool) {
 	}
 	play = slices.Clone(shown)
 	if p.shuffle == nil && p.sideBySide {
-		median := p.median()
-		slices.SortStableFunc(play, func(a, b task) int {
-			switch x, y := p.expect(a, median), p.expect(b, median); {
-			case x > y:
-				return -1
-			case x < y:
-				return 1
-			}
-			return 0
-		})
+		median := p.expected.median(p.items)
+		slices.SortStableFunc(play, func(a, b task) int { return longer(p.expect(a, median), p.expect(b, median)) })
 	}
 	return shown, play, true
 }
@@ -107,25 +100,8 @@ func (p *planner) expect(t task, median float64) (seconds float64) {
 	return seconds
 }
 
-func (p *planner) median() float64 {
-	var known []float64
-	for _, item := range p.items {
-		if seconds, ok := p.expected[item.Name]; ok {
-			known = append(known, seconds)
-		}
-	}
-	return median(known)
-}
-
-// median is the middle one of some durations; 1 of none, which then weigh all the
-// same.
-func median(seconds []float64) float64 {
-	if len(seconds) == 0 {
-		return 1
-	}
-	slices.Sort(seconds)
-	return seconds[len(seconds)/2]
-}
+// longer puts what takes longer first.
+func longer(a, b float64) int { return cmp.Compare(b, a) }
 
 // total is how many turns all rounds have, of a run without end those of the first.
 func (p *planner) total() int {
@@ -149,13 +125,7 @@ func newShuffle(seed uint64) *rand.Rand {
 // The longest go first, each to the shard that has least to do so far; among equals
 // the name decides, and then the lower number.
 func Shard(items []Item, i, n int, expected Durations) []Item {
-	var known []float64
-	for _, item := range items {
-		if seconds, ok := expected[item.Name]; ok {
-			known = append(known, seconds)
-		}
-	}
-	median := median(known)
+	median := expected.median(items)
 	expect := func(item Item) float64 {
 		if seconds, ok := expected[item.Name]; ok {
 			return seconds
@@ -163,13 +133,7 @@ func Shard(items []Item, i, n int, expected Durations) []Item {
 		return median
 	}
 	order := slices.SortedFunc(slices.Values(items), func(a, b Item) int {
-		switch x, y := expect(a), expect(b); {
-		case x > y:
-			return -1
-		case x < y:
-			return 1
-		}
-		return compareNames(a, b)
+		return cmp.Or(longer(expect(a), expect(b)), compareNames(a, b))
 	})
 	var mine []Item
 	loads := make([]float64, n)

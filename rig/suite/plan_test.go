@@ -30,11 +30,7 @@ func TestShards(t *testing.T) {
 			}
 		}
 		n := 1 + random.IntN(8)
-		var known []float64
-		for _, seconds := range expected {
-			known = append(known, seconds)
-		}
-		usual := median(known)
+		usual := expected.median(items)
 		var all []Item
 		var loads []float64
 		longest := 0.0
