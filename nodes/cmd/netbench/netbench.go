@@ -2,12 +2,12 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"net/netip"
-	"strings"
+
+	"dsoftbus-rig/nodes/cli"
 )
 
 // defaultPort is where serve listens.
@@ -53,11 +53,6 @@ func (r *request) streamFlags(flags *flag.FlagSet) {
 	flags.Int64Var(&r.bytes, "bytes", 16<<20, fmt.Sprintf("bytes to receive, at most %d", maxBytes))
 }
 
-// usageError is wrong usage: exit status 2.
-type usageError struct{ error }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
-
 // run is the whole program but for signals.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := func() error {
@@ -68,14 +63,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		r.stdout, r.stderr = stdout, stderr
 		return cmd.run(ctx, r)
 	}()
-	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	fmt.Fprintln(stderr, "netbench:", err)
-	if _, wrong := errors.AsType[usageError](err); wrong {
-		return 2
-	}
-	return 1
+	return cli.Status("netbench", err, stderr)
 }
 
 // parse checks a command line whole, so that a wrong one does nothing.
@@ -83,23 +71,23 @@ func parse(args []string, stderr io.Writer) (*command, *request, error) {
 	r := &request{}
 	flags := flag.NewFlagSet("netbench", flag.ContinueOnError)
 	peer := flags.String("peer", "", "`address` of the machine to measure the link to: IP or IP:PORT")
-	if err := parseFlags(flags, args, func() { help(stderr, flags) }); err != nil {
+	if err := cli.ParseFlags(flags, args, func() { help(stderr, flags) }); err != nil {
 		return nil, nil, err
 	}
-	cmd, err := findCommand(flags.Arg(0))
+	cmd, err := cli.Find(commands, func(c *command) string { return c.name }, flags.Arg(0))
 	if err != nil {
 		return nil, nil, err
 	}
 	own := flag.NewFlagSet("netbench "+cmd.name, flag.ContinueOnError)
 	cmd.flags(r, own)
-	if err := parseFlags(own, flags.Args()[1:], func() { help(stderr, flags) }); err != nil {
+	if err := cli.ParseFlags(own, flags.Args()[1:], func() { help(stderr, flags) }); err != nil {
 		return nil, nil, err
 	}
 	if own.NArg() > 0 {
-		return nil, nil, usagef("unexpected argument %q: %s", own.Arg(0), cmd.line())
+		return nil, nil, cli.Usagef("unexpected argument %q: %s", own.Arg(0), cmd.line())
 	}
 	if cmd.peerless != (*peer == "") {
-		return nil, nil, usagef("usage: %s", cmd.line())
+		return nil, nil, cli.Usagef("usage: %s", cmd.line())
 	}
 	if !cmd.peerless {
 		if r.peer, err = parsePeer(*peer); err != nil {
@@ -117,22 +105,8 @@ func (r *request) check(given *flag.FlagSet) error {
 		most  int64
 	}{{"count", int64(r.count), maxCount}, {"bytes", r.bytes, maxBytes}, {"record", int64(r.record), maxRecord}} {
 		if given.Lookup(c.name) != nil && (c.value < 1 || c.value > c.most) {
-			return usagef("-%s %d is outside 1..%d", c.name, c.value, c.most)
+			return cli.Usagef("-%s %d is outside 1..%d", c.name, c.value, c.most)
 		}
-	}
-	return nil
-}
-
-// parseFlags makes a wrong flag wrong usage, and silences the package's own report of it, which run would repeat.
-func parseFlags(flags *flag.FlagSet, args []string, help func()) error {
-	flags.SetOutput(io.Discard)
-	err := flags.Parse(args)
-	if errors.Is(err, flag.ErrHelp) {
-		help()
-		return err
-	}
-	if err != nil {
-		return usageError{err}
 	}
 	return nil
 }
@@ -160,20 +134,6 @@ func help(w io.Writer, flags *flag.FlagSet) {
 		"%d echoes. A stream's time is from the moment it is asked for to its last byte; MB are 10^6 bytes.\n", warmUpPieces, warmUpEchoes)
 }
 
-func findCommand(name string) (*command, error) {
-	var names []string
-	for i := range commands {
-		if commands[i].name == name {
-			return &commands[i], nil
-		}
-		names = append(names, commands[i].name)
-	}
-	if name == "" {
-		return nil, usagef("no command; there are %s", strings.Join(names, ", "))
-	}
-	return nil, usagef("unknown command %q; there are %s", name, strings.Join(names, ", "))
-}
-
 // line is how the command is called.
 func (c *command) line() string {
 	if c.peerless {
@@ -189,7 +149,7 @@ func parsePeer(s string) (netip.AddrPort, error) {
 	}
 	peer, err := netip.ParseAddrPort(s)
 	if err != nil || peer.Port() == 0 {
-		return netip.AddrPort{}, usagef("-peer %q is neither IP nor IP:PORT", s)
+		return netip.AddrPort{}, cli.Usagef("-peer %q is neither IP nor IP:PORT", s)
 	}
 	return peer, nil
 }

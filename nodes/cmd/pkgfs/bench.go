@@ -8,6 +8,7 @@ import (
 	"io"
 	"time"
 
+	"dsoftbus-rig/nodes/cli"
 	"dsoftbus-rig/nodes/remotefs"
 	"dsoftbus-rig/protocol/pk"
 )
@@ -28,14 +29,13 @@ type benchmark struct {
 // parseBench takes bench's own flags from before and behind its path.
 func (r *request) parseBench(stderr io.Writer) error {
 	flags := newFlags("bench", stderr)
-	flags.Usage = flags.PrintDefaults
 	flags.IntVar(&r.opts.Chunk, "chunk", 0, "bytes of one read (default 32768)")
 	flags.IntVar(&r.opts.Window, "window", 0, "requests on the way at a time (default 32)")
 	flags.Int64Var(&r.bench.bytes, "bytes", 0, "read only the first `N` bytes (default: all, at most 64 MiB)")
 	flags.IntVar(&r.bench.count, "count", 1, "read `N` times, and print a line for each")
 	var rest []string
 	for args := r.args; ; args = flags.Args()[1:] {
-		if err := parseFlags(flags, args); err != nil {
+		if err := cli.ParseFlags(flags, args, flags.PrintDefaults); err != nil {
 			return err
 		}
 		if flags.NArg() == 0 {
@@ -45,10 +45,10 @@ func (r *request) parseBench(stderr io.Writer) error {
 	}
 	r.args = rest
 	if r.bench.bytes < 0 || r.bench.bytes > maxBench {
-		return usagef("bench: -bytes %d is outside 0..%d", r.bench.bytes, maxBench)
+		return cli.Usagef("bench: -bytes %d is outside 0..%d", r.bench.bytes, maxBench)
 	}
 	if r.bench.count < 1 {
-		return usagef("bench: -count %d is below 1", r.bench.count)
+		return cli.Usagef("bench: -count %d is below 1", r.bench.count)
 	}
 	return nil
 }

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 
+	"dsoftbus-rig/nodes/cli"
 	"dsoftbus-rig/nodes/remotefs"
 	"dsoftbus-rig/protocol/pk"
 )
@@ -30,7 +31,7 @@ func parseLines(texts []string) ([]line, error) {
 	for i, text := range texts {
 		l, err := parseLine(text)
 		if err != nil {
-			return nil, usagef("line %d, %q: %w", i+1, text, err)
+			return nil, cli.Usagef("line %d, %q: %w", i+1, text, err)
 		}
 		lines = append(lines, l)
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -12,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"dsoftbus-rig/nodes/cli"
 	"dsoftbus-rig/nodes/localapi"
 	"dsoftbus-rig/nodes/remotefs"
 )
@@ -47,9 +47,6 @@ var commands = []command{
 	{name: "peers", peerless: true, run: listPeers},
 }
 
-// usageError is wrong usage: exit status 2.
-type usageError struct{ error }
-
 // run is the whole program but for signals.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := func() error {
@@ -60,17 +57,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		r.stdout = stdout
 		return cmd.run(ctx, r)
 	}()
-	if err == nil || errors.Is(err, flag.ErrHelp) {
-		return 0
-	}
-	fmt.Fprintln(stderr, "pkgfs:", err)
-	if _, wrong := errors.AsType[usageError](err); wrong {
-		return 2
-	}
-	return 1
+	return cli.Status("pkgfs", err, stderr)
 }
-
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // parse checks a command line whole, so that a wrong one does nothing.
 func parse(args []string, stderr io.Writer) (*command, *request, error) {
@@ -80,17 +68,17 @@ func parse(args []string, stderr io.Writer) (*command, *request, error) {
 	flags.StringVar(&r.socket, "socket", localapi.DefaultSocket, "unix socket of dsoftbusd")
 	flags.DurationVar(&r.opts.Wait, "wait", 5*time.Second, "how long to wait for a session with the peer")
 	flags.DurationVar(&r.opts.Timeout, "timeout", 10*time.Second, "how long to wait for any answer before the session is given up")
-	flags.Usage = func() {
+	help := func() {
 		fmt.Fprintln(stderr, "usage:")
 		for _, c := range commands {
 			fmt.Fprintln(stderr, " ", c.line())
 		}
 		flags.PrintDefaults()
 	}
-	if err := parseFlags(flags, args); err != nil {
+	if err := cli.ParseFlags(flags, args, help); err != nil {
 		return nil, nil, err
 	}
-	cmd, err := findCommand(flags.Arg(0))
+	cmd, err := cli.Find(commands, func(c *command) string { return c.name }, flags.Arg(0))
 	if err != nil {
 		return nil, nil, err
 	}
@@ -98,7 +86,7 @@ func parse(args []string, stderr io.Writer) (*command, *request, error) {
 		r.opts.Wait = -1 // zero would be the library's default
 	}
 	if !cmd.peerless && r.peer == "" {
-		return nil, nil, usagef("%s needs -peer, before the command: %s", cmd.name, cmd.line())
+		return nil, nil, cli.Usagef("%s needs -peer, before the command: %s", cmd.name, cmd.line())
 	}
 	r.args = flags.Args()[1:]
 	if cmd.name == "bench" {
@@ -107,7 +95,7 @@ func parse(args []string, stderr io.Writer) (*command, *request, error) {
 		}
 	}
 	if len(r.args) != cmd.args && (cmd.args >= 0 || len(r.args) == 0) {
-		return nil, nil, usagef("%s got %d arguments: %s", cmd.name, len(r.args), cmd.line())
+		return nil, nil, cli.Usagef("%s got %d arguments: %s", cmd.name, len(r.args), cmd.line())
 	}
 	if cmd.name == "pk" {
 		r.lines, err = parseLines(r.args)
@@ -119,39 +107,6 @@ func newFlags(name string, stderr io.Writer) *flag.FlagSet {
 	flags := flag.NewFlagSet(name, flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	return flags
-}
-
-// parseFlags makes a wrong flag wrong usage, and silences the package's own
-// report of it, which run would repeat.
-func parseFlags(flags *flag.FlagSet, args []string) error {
-	stderr := flags.Output()
-	usage := flags.Usage
-	flags.SetOutput(io.Discard)
-	flags.Usage = func() {}
-	err := flags.Parse(args)
-	flags.SetOutput(stderr)
-	if errors.Is(err, flag.ErrHelp) {
-		usage()
-		return err
-	}
-	if err != nil {
-		return usageError{err}
-	}
-	return nil
-}
-
-func findCommand(name string) (*command, error) {
-	var names []string
-	for i := range commands {
-		if commands[i].name == name {
-			return &commands[i], nil
-		}
-		names = append(names, commands[i].name)
-	}
-	if name == "" {
-		return nil, usagef("no command; there are %s", strings.Join(names, ", "))
-	}
-	return nil, usagef("unknown command %q; there are %s", name, strings.Join(names, ", "))
 }
 
 // line is how the command is called.
