@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -140,15 +141,11 @@ func runBench(ctx context.Context, cmd *cobra.Command, f benchFlags) error {
 		Groups: groups, Rounds: f.rounds, Host: h, Images: set, Saved: saved, Items: items, Log: log,
 		Run: append([]string{self, "run", "-C", dir}, f.arguments()...),
 	}
-	if newRunCommand().Flags().ShorthandLookup("j") != nil {
-		cfg.OneJob = []string{"-j", "1"}
-	}
 	report, err := bench.Run(ctx, cfg)
 	if report != nil {
 		err = errors.Join(err, f.write(cmd, report))
 	}
-	switch {
-	case err != nil || ctx.Err() != nil:
+	if err != nil || ctx.Err() != nil {
 		return errors.Join(err, context.Cause(ctx))
 	}
 	if status := benchStatus(report, f.check); status != record.ExitGreen {
@@ -184,14 +181,14 @@ func (f *benchFlags) write(cmd *cobra.Command, r *bench.Report) error {
 }
 
 // writeReport gives a file its content whole or not at all.
-func writeReport(name string, write func(io.Writer) error) (err error) {
-	f, err := renameio.NewPendingFile(name, renameio.WithTempDir(filepath.Dir(name)), renameio.WithPermissions(0o644))
+func writeReport(name string, write func(io.Writer) error) error {
+	var content bytes.Buffer
+	err := write(&content)
+	if err == nil {
+		err = renameio.WriteFile(name, content.Bytes(), 0o644, renameio.WithTempDir(filepath.Dir(name)))
+	}
 	if err != nil {
 		return fmt.Errorf("write %s: %w", name, err)
 	}
-	defer func() { err = errors.Join(err, f.Cleanup()) }()
-	if err := write(f); err != nil {
-		return fmt.Errorf("write %s: %w", name, err)
-	}
-	return f.CloseAtomicallyReplace()
+	return nil
 }

@@ -52,10 +52,8 @@ type Config struct {
 
 	Items []suite.Item // the project's scenarios
 
-	// Run is the command that plays scenarios, "rig run" with its options, without the patterns; OneJob are further options with
-	// which it plays one at a time, nil when it always does.
-	Run    []string
-	OneJob []string
+	// Run is the command that plays scenarios, "rig run" with its options, without -j and the patterns.
+	Run []string
 
 	Log func(step string) // what is being done, for somebody who waits
 }

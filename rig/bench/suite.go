@@ -43,21 +43,14 @@ func measureSuite(ctx context.Context, p *player, r *Report) error {
 	if len(r.Suite.Scenarios) == 0 {
 		return errors.New("every scenario waits on purpose")
 	}
-	if p.cfg.OneJob != nil {
-		p.cfg.Log(fmt.Sprintf("suite: %d scenarios, one at a time", len(r.Suite.Scenarios)))
-		pace, err := p.pace(ctx, "one", p.cfg.OneJob, r.Suite.Scenarios)
-		if err != nil {
-			return err
-		}
-		r.Suite.OneJob = pace
-	}
-	p.cfg.Log(fmt.Sprintf("suite: %d scenarios, as many at a time as is the default", len(r.Suite.Scenarios)))
-	pace, err := p.pace(ctx, "default", nil, r.Suite.Scenarios)
-	if err != nil {
+	p.cfg.Log(fmt.Sprintf("suite: %d scenarios, one at a time", len(r.Suite.Scenarios)))
+	var err error
+	if r.Suite.OneJob, err = p.pace(ctx, "one", []string{"-j", "1"}, r.Suite.Scenarios); err != nil {
 		return err
 	}
-	r.Suite.Default = pace
-	return nil
+	p.cfg.Log(fmt.Sprintf("suite: %d scenarios, as many at a time as is the default", len(r.Suite.Scenarios)))
+	r.Suite.Default, err = p.pace(ctx, "default", nil, r.Suite.Scenarios)
+	return err
 }
 
 // brisk returns the names of the scenarios that do not wait on purpose.
