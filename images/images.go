@@ -11,14 +11,14 @@
 //
 //   - modules: the drivers of one kernel, under /lib/rig/modules;
 //   - base: u-root's userland, pinned by userland/go.mod;
-//   - nodes: the programs of nodes/cmd, in /bin.
+//   - nodes: the programs of nodes/cmd, in /bin, all in one binary.
 //
 // The programs in the image are stripped, which keeps the archive that every
 // machine has to unpack at a third less. Stack traces do not need what is
 // missing. A debugger does, and gets it from the same command without the linker
 // flags, which yields the same code with its symbols:
 //
-//	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -o DIR ./nodes/cmd/...
+//	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -o DIR ./nodes/cmd/node
 package images
 
 import (

@@ -171,10 +171,13 @@ func TestBuild(t *testing.T) {
 	if _, ok := files["bin/sh"]; ok {
 		t.Error("bin/sh is there: u-root's init would start it when the agent ends")
 	}
-	for _, program := range []string{"bbin/bb", "bin/agent"} {
+	for _, program := range []string{"bbin/bb", "bin/node"} {
 		if !bytes.HasPrefix(files[program].content, []byte("\x7fELF")) {
 			t.Errorf("%s is not a program", program)
 		}
+	}
+	if target := string(files["bin/agent"].content); target != "/bin/node" {
+		t.Errorf("bin/agent is a link to %q", target)
 	}
 	for file := range strings.Lines(string(files["lib/rig/modules/order"].content)) {
 		if m, err := parseModule(files["lib/rig/modules/"+strings.TrimSpace(file)].content); err != nil || m.release != set.KernelRelease {

@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,8 +19,19 @@ import (
 // be seen to change.
 var programsSources = []string{"nodes", "protocol"}
 
-// programsLayer is the programs of nodes/cmd, in /bin. The agent is what u-root's
-// init calls uinit, the first program it starts.
+// programsDir has a folder for each of the machine's programs, and one with this
+// name for the binary that they are compiled into.
+const (
+	programsDir = "nodes/cmd"
+	binaryName  = "node"
+)
+
+// factPrograms is the names of the programs, as in /bin.
+const factPrograms = "programs"
+
+// programsLayer is the programs of nodes/cmd, in /bin: one binary, and a link to
+// it with the name of each, by which it knows what to be. The agent is what
+// u-root's init calls uinit, the first program it starts.
 func programsLayer(g *goTool, source string) layer {
 	return layer{
 		name:  "nodes",
@@ -37,8 +49,9 @@ func programsLayer(g *goTool, source string) layer {
 			if err != nil {
 				return result{}, err
 			}
-			err = buildPrograms(ctx, g, source, work, dir)
-			return result{}, errors.Join(err, os.RemoveAll(work))
+			programs, err := buildPrograms(ctx, g, source, work, dir)
+			found := result{facts: map[string]string{factPrograms: strings.Join(programs, " ")}}
+			return found, errors.Join(err, os.RemoveAll(work))
 		},
 	}
 }
@@ -67,47 +80,47 @@ func programsInputs(source string) ([]Input, error) {
 	return fileInputs(source, names...)
 }
 
-// buildPrograms compiles the programs and writes the layer to dir.
-func buildPrograms(ctx context.Context, g *goTool, source, work, dir string) error {
-	if err := checkProgramSources(ctx, g, source); err != nil {
-		return err
-	}
-	compile := g.command(source, "build", "-trimpath", stripFlags, "-buildvcs=false", "-o", work+"/", "./nodes/cmd/...")
-	if _, err := g.build(ctx, compile); err != nil {
-		return err
-	}
-	list, err := os.ReadDir(work)
+// buildPrograms compiles the programs and writes the layer to dir. It returns
+// their names.
+func buildPrograms(ctx context.Context, g *goTool, source, work, dir string) ([]string, error) {
+	programs, err := checkProgramSources(ctx, g, source)
 	if err != nil {
-		return err
+		return nil, err
+	}
+	if !slices.Contains(programs, "agent") {
+		return nil, fmt.Errorf("%s has no program called agent, the first that a machine starts", filepath.Join(source, programsDir, binaryName))
+	}
+	binary := filepath.Join(work, binaryName)
+	compile := g.command(source, "build", "-trimpath", stripFlags, "-buildvcs=false", "-o", binary, "./"+programsDir+"/"+binaryName)
+	if _, err := g.build(ctx, compile); err != nil {
+		return nil, err
 	}
 	var a archive
+	if err := a.program("bin/"+binaryName, binary); err != nil {
+		return nil, err
+	}
+	for _, name := range programs {
+		a.link("bin/"+name, "/bin/"+binaryName)
+	}
 	a.link("bin/uinit", "/bin/agent")
-	agent := false
-	for _, d := range list {
-		agent = agent || d.Name() == "agent"
-		if err := a.program("bin/"+d.Name(), filepath.Join(work, d.Name())); err != nil {
-			return err
-		}
-	}
-	if !agent {
-		return fmt.Errorf("%s has no program called agent, the first that a machine starts", filepath.Join(source, "nodes/cmd"))
-	}
-	return a.write(dir, "nodes")
+	return programs, a.write(dir, "nodes")
 }
 
-// checkProgramSources makes sure that everything compiled in is an input.
-func checkProgramSources(ctx context.Context, g *goTool, source string) error {
-	source, err := filepath.EvalSymlinks(source)
+// checkProgramSources makes sure that everything compiled in is an input. It
+// returns the names of the programs: the folders of programsDir whose packages
+// are compiled in.
+func checkProgramSources(ctx context.Context, g *goTool, source string) (programs []string, err error) {
+	source, err = filepath.EvalSymlinks(source)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	source, err = filepath.Abs(source)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	out, err := g.build(ctx, g.command(source, "list", "-deps", "-json=Dir,ImportPath,Standard,Module,EmbedFiles", "./nodes/cmd/..."))
+	out, err := g.build(ctx, g.command(source, "list", "-deps", "-json=Dir,ImportPath,Standard,Module,EmbedFiles", "./"+programsDir+"/"+binaryName))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	for decoder := json.NewDecoder(strings.NewReader(out)); ; {
 		var pkg struct {
@@ -120,29 +133,34 @@ func checkProgramSources(ctx context.Context, g *goTool, source string) error {
 			}
 		}
 		if err := decoder.Decode(&pkg); errors.Is(err, io.EOF) {
-			return nil
+			slices.Sort(programs)
+			return programs, nil
 		} else if err != nil {
-			return fmt.Errorf("read the answer of go list: %w", err)
+			return nil, fmt.Errorf("read the answer of go list: %w", err)
 		}
 		switch {
 		case pkg.Standard || pkg.Module == nil:
 		case pkg.Module.Main:
 			rel, err := filepath.Rel(source, pkg.Dir)
 			if err != nil {
-				return err
+				return nil, err
 			}
-			top, _, _ := strings.Cut(filepath.ToSlash(rel), "/")
+			rel = filepath.ToSlash(rel)
+			if dir, name := path.Split(rel); dir == programsDir+"/" && name != binaryName {
+				programs = append(programs, name)
+			}
+			top, _, _ := strings.Cut(rel, "/")
 			if !slices.Contains(programsSources, top) {
-				return fmt.Errorf("the machine's programs import %s: they may import only what lies in %s, or the image would not be rebuilt when it changes",
+				return nil, fmt.Errorf("the machine's programs import %s: they may import only what lies in %s, or the image would not be rebuilt when it changes",
 					pkg.ImportPath, strings.Join(programsSources, " and "))
 			}
 			for _, f := range pkg.EmbedFiles {
 				if slices.Contains(strings.Split(filepath.ToSlash(f), "/"), "testdata") {
-					return fmt.Errorf("%s embeds %s: the image would not be rebuilt when something in a testdata folder changes: move it", pkg.ImportPath, f)
+					return nil, fmt.Errorf("%s embeds %s: the image would not be rebuilt when something in a testdata folder changes: move it", pkg.ImportPath, f)
 				}
 			}
 		case pkg.Module.Replace != nil && pkg.Module.Replace.Version == "":
-			return fmt.Errorf("the machine's programs import %s, which go.mod replaces with the folder %s: the image would not be rebuilt when it changes", pkg.ImportPath, pkg.Dir)
+			return nil, fmt.Errorf("the machine's programs import %s, which go.mod replaces with the folder %s: the image would not be rebuilt when it changes", pkg.ImportPath, pkg.Dir)
 		}
 	}
 }

@@ -15,19 +15,23 @@ import (
 	"github.com/u-root/mkuimage/cpio"
 )
 
-// programsTree is a module with an agent and another program.
+// programsTree is a module with an agent and another program in one binary, and a
+// third that is not in it.
 func programsTree() map[string][]byte {
 	return map[string][]byte{
-		"go.mod":                   []byte("module tiny\n\ngo 1.26\n"),
-		"go.sum":                   nil,
-		"protocol/wire/wire.go":    []byte("package wire\n\nconst Port = 1\n"),
-		"nodes/agent/agent.go":     []byte("package agent\n\nimport (\n\t_ \"embed\"\n\n\t\"tiny/protocol/wire\"\n)\n\n//go:embed banner\nvar Banner string\n\nfunc Run() { println(Banner, wire.Port) }\n"),
-		"nodes/agent/banner":       []byte("hello"),
-		"nodes/cmd/agent/main.go":  []byte("package main\n\nimport \"tiny/nodes/agent\"\n\nfunc main() { agent.Run() }\n"),
-		"nodes/cmd/other/main.go":  []byte("package main\n\nfunc main() {}\n"),
-		"nodes/agent/a_test.go":    []byte("package agent\n"),
-		"nodes/agent/testdata/big": []byte("test data"),
-		"rig/rig.go":               []byte("package rig\n\nconst X = 1\n"),
+		"go.mod":                      []byte("module tiny\n\ngo 1.26\n"),
+		"go.sum":                      nil,
+		"protocol/wire/wire.go":       []byte("package wire\n\nconst Port = 1\n"),
+		"nodes/agent/agent.go":        []byte("package agent\n\nimport (\n\t_ \"embed\"\n\n\t\"tiny/protocol/wire\"\n)\n\n//go:embed banner\nvar Banner string\n\nfunc Run() { println(Banner, wire.Port) }\n"),
+		"nodes/agent/banner":          []byte("hello"),
+		"nodes/cmd/agent/main.go":     []byte("package agent\n\nimport \"tiny/nodes/agent\"\n\nfunc Main() { agent.Run() }\n"),
+		"nodes/cmd/left/main.go":      []byte("package left\n"),
+		"nodes/cmd/node/main.go":      []byte("package main\n\nimport (\n\t\"tiny/nodes/cmd/agent\"\n\t_ \"tiny/nodes/cmd/other\"\n\t_ \"tiny/nodes/cmd/other/deeper\"\n)\n\nfunc main() { agent.Main() }\n"),
+		"nodes/cmd/other/main.go":     []byte("package other\n"),
+		"nodes/cmd/other/deeper/d.go": []byte("package deeper\n"),
+		"nodes/agent/a_test.go":       []byte("package agent\n"),
+		"nodes/agent/testdata/big":    []byte("test data"),
+		"rig/rig.go":                  []byte("package rig\n\nconst X = 1\n"),
 	}
 }
 
@@ -67,15 +71,23 @@ func TestProgramsLayer(t *testing.T) {
 	for name, a := range got {
 		names[name] = a.mode
 	}
-	want := map[string]uint64{"bin": cpio.S_IFDIR | 0o755, "bin/uinit": cpio.S_IFLNK | 0o777, "bin/agent": cpio.S_IFREG | 0o755, "bin/other": cpio.S_IFREG | 0o755}
+	want := map[string]uint64{
+		"bin": cpio.S_IFDIR | 0o755, "bin/node": cpio.S_IFREG | 0o755,
+		"bin/uinit": cpio.S_IFLNK | 0o777, "bin/agent": cpio.S_IFLNK | 0o777, "bin/other": cpio.S_IFLNK | 0o777,
+	}
 	if d := cmp.Diff(want, names); d != "" {
 		t.Errorf("archive (-want +got):\n%s", d)
 	}
-	if target := string(got["bin/uinit"].content); target != "/bin/agent" {
-		t.Errorf("uinit is a link to %q", target)
+	for link, want := range map[string]string{"bin/uinit": "/bin/agent", "bin/agent": "/bin/node", "bin/other": "/bin/node"} {
+		if target := string(got[link].content); target != want {
+			t.Errorf("%s is a link to %q, want %s", link, target, want)
+		}
 	}
-	if !strings.HasPrefix(string(got["bin/agent"].content), "\x7fELF") {
-		t.Error("the agent is not a program")
+	if !strings.HasPrefix(string(got["bin/node"].content), "\x7fELF") {
+		t.Error("the binary is not a program")
+	}
+	if e.Facts[factPrograms] != "agent other" {
+		t.Errorf("the manifest says that the programs are %q", e.Facts[factPrograms])
 	}
 }
 
@@ -117,9 +129,10 @@ func TestProgramsLayerFails(t *testing.T) {
 		change map[string]string // "" removes
 		want   []string
 	}{
-		{"does not compile", map[string]string{"nodes/cmd/other/main.go": "package main\n\nfunc main() { undefined_thing() }\n"},
+		{"does not compile", map[string]string{"nodes/cmd/other/main.go": "package other\n\nfunc Main() { undefined_thing() }\n"},
 			[]string{"nodes layer: cd ", "go build -trimpath", "nodes/cmd/other/main.go:3:15: undefined: undefined_thing"}},
-		{"no agent", map[string]string{"nodes/cmd/agent/main.go": ""}, []string{"no program called agent"}},
+		{"no agent", map[string]string{"nodes/cmd/node/main.go": "package main\n\nfunc main() {}\n"}, []string{"nodes/cmd/node has no program called agent"}},
+		{"no binary", map[string]string{"nodes/cmd/node/main.go": ""}, []string{"nodes/cmd/node: directory not found"}},
 		{"imports the rig", map[string]string{"nodes/agent/more.go": "package agent\n\nimport _ \"tiny/rig\"\n"},
 			[]string{"import tiny/rig: they may import only what lies in nodes and protocol"}},
 		{"embeds test data", map[string]string{"nodes/agent/more.go": "package agent\n\nimport _ \"embed\"\n\n//go:embed testdata/big\nvar Big string\n"},

@@ -1,17 +1,19 @@
-// Command agent is the first program of a machine of the rig after u-root's
-// init. See package dsoftbus-rig/nodes/agent.
-package main
+// Package agent is the program that is the first of a machine of the rig after
+// u-root's init. See package dsoftbus-rig/nodes/agent.
+package agent
 
 import (
 	"context"
 	"fmt"
-	"os"
+	"io"
 
 	"dsoftbus-rig/nodes/agent"
 )
 
-func main() {
+// Main is the whole program. It returns only when the machine is of no use any
+// more.
+func Main(ctx context.Context, _ []string, _, stderr io.Writer) int {
 	// The kernel's console is the only way left to say why.
-	fmt.Fprintln(os.Stderr, "agent: cannot go on:", agent.Run(context.Background()))
-	os.Exit(1)
+	fmt.Fprintln(stderr, "agent: cannot go on:", agent.Run(ctx))
+	return 1
 }

@@ -1,38 +1,33 @@
-// Command dsoftbusd connects this device with its paired peers: it announces itself on the LAN, keeps a session with each
-// peer, serves them package files, and lets programs of this machine use the peers' files.
+// Package dsoftbusd is the program that connects this device with its paired peers: it announces itself on the LAN, keeps a
+// session with each peer, serves them package files, and lets programs of this machine use the peers' files.
 //
-// Markers go to standard output, one line each; whatever else there is to say goes to standard error. SIGTERM or SIGINT
-// ends it.
-package main
+// Markers go to standard output, one line each; whatever else there is to say goes to standard error. SIGTERM and SIGINT end
+// it with status 0; status 1 is a failure, 2 wrong usage.
+package dsoftbusd
 
 import (
 	"context"
 	"flag"
-	"fmt"
+	"io"
 	"net/netip"
-	"os"
-	"os/signal"
-	"syscall"
 
+	"dsoftbus-rig/nodes/cli"
 	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/nodes/dsoftbusd"
 	"dsoftbus-rig/nodes/localapi"
 	"dsoftbus-rig/nodes/packagefsd"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	defer stop()
-	if err := run(ctx, os.Args[1:]); err != nil {
-		fmt.Fprintf(os.Stderr, "dsoftbusd: %v\n", err)
-		os.Exit(1)
-	}
+// Main is the whole program but for signals, which end ctx. It returns the exit status.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	return cli.Status("dsoftbusd", run(ctx, args, stdout, stderr), stderr)
 }
 
 // The defaults are the ports and the group of the wire contract (sections 1 and 2).
-func run(ctx context.Context, args []string) error {
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	limits := dsoftbusd.DefaultLimits()
-	flags := flag.NewFlagSet("dsoftbusd", flag.ExitOnError)
+	flags := flag.NewFlagSet("dsoftbusd", flag.ContinueOnError)
+	flags.SetOutput(stderr)
 	config := flags.String("config", device.DefaultDir, "`folder` of device.json and pairing.json")
 	socket := flags.String("socket", localapi.DefaultSocket, "unix socket to make for local programs")
 	packages := flags.String("packagefsd", packagefsd.DefaultSocket, "unix socket of the package service")
@@ -43,16 +38,18 @@ func run(ctx context.Context, args []string) error {
 	flags.IntVar(&limits.PK.MaxPath, "pk-max-path", limits.PK.MaxPath, "longest path served, with its prefix, in bytes")
 	flags.IntVar(&limits.PK.MaxRead, "pk-max-read", limits.PK.MaxRead, "longest read served, in bytes; existing peers accept 128")
 	flags.IntVar(&limits.PK.MaxHandles, "pk-max-handles", limits.PK.MaxHandles, "files that one session may have open")
-	flags.Parse(args)
+	if err := cli.ParseFlags(flags, args, flags.PrintDefaults); err != nil {
+		return err
+	}
 	if flags.NArg() > 0 {
-		return fmt.Errorf("unexpected argument %q: see dsoftbusd -help", flags.Arg(0))
+		return cli.Usagef("unexpected argument %q: see dsoftbusd -help", flags.Arg(0))
 	}
 	address, err := netip.ParseAddr(*group)
 	if err != nil {
-		return fmt.Errorf("flag -group: %w", err)
+		return cli.Usagef("flag -group: %w", err)
 	}
 	if *announcePort < 1 || *announcePort > 65535 {
-		return fmt.Errorf("flag -announce-port: %d is outside 1..65535", *announcePort)
+		return cli.Usagef("flag -announce-port: %d is outside 1..65535", *announcePort)
 	}
 	self, pairings, err := device.Load(*config)
 	if err != nil {
@@ -73,7 +70,7 @@ func run(ctx context.Context, args []string) error {
 		Pairings: pairings,
 		Packages: packagefsd.NewClient(*packages),
 		Limits:   limits,
-		Markers:  os.Stdout,
-		Log:      os.Stderr,
+		Markers:  stdout,
+		Log:      stderr,
 	}, network)
 }

@@ -1,4 +1,4 @@
-package main
+package netbench
 
 import (
 	"context"
@@ -53,8 +53,8 @@ func (r *request) streamFlags(flags *flag.FlagSet) {
 	flags.Int64Var(&r.bytes, "bytes", 16<<20, fmt.Sprintf("bytes to receive, at most %d", maxBytes))
 }
 
-// run is the whole program but for signals.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// Main is the whole program but for signals, which end ctx. It returns the exit status.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := func() error {
 		cmd, r, err := parse(args, stderr)
 		if err != nil {

@@ -1,4 +1,4 @@
-package main
+package netbench
 
 import (
 	"bytes"
@@ -40,7 +40,7 @@ func start(t *testing.T) *server {
 	s.stop = cancel
 	out, in := io.Pipe()
 	go func() {
-		status := run(ctx, []string{"serve", "-listen", s.addr}, in, s.stderr)
+		status := Main(ctx, []string{"serve", "-listen", s.addr}, in, s.stderr)
 		in.CloseWithError(fmt.Errorf("serve ended with %d, %s", status, s.stderr))
 		s.done <- status
 	}()
@@ -68,7 +68,7 @@ func netbench(t *testing.T, args ...string) (status int, stdout, stderr string) 
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var out, diag bytes.Buffer
-	status = run(ctx, args, &out, &diag)
+	status = Main(ctx, args, &out, &diag)
 	return status, out.String(), diag.String()
 }
 

@@ -1,10 +1,10 @@
-// Command packagefsd serves the package files of this machine to the other
-// programs on it, over a unix socket. See package dsoftbus-rig/nodes/packagefsd.
+// Package packagefsd is the program that serves the package files of this machine
+// to the other programs on it, over a unix socket. See package dsoftbus-rig/nodes/packagefsd.
 //
 // It prints "packagefsd: ready" on standard output once it answers; diagnostics
 // go to standard error. SIGTERM and SIGINT end it with status 0; status 1 is a
 // failure, 2 wrong usage.
-package main
+package packagefsd
 
 import (
 	"context"
@@ -12,21 +12,13 @@ import (
 	"fmt"
 	"io"
 	"log"
-	"os"
-	"os/signal"
-	"syscall"
 
 	"dsoftbus-rig/nodes/packagefsd"
 )
 
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
-}
-
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// Main is the whole program but for signals, which end ctx. It returns the exit
+// status.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("packagefsd", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	root := flags.String("root", packagefsd.DefaultRoot, "`directory` of the package store")

@@ -1,4 +1,4 @@
-package main
+package packagefsd
 
 import (
 	"bytes"
@@ -36,7 +36,7 @@ func TestReady(t *testing.T) {
 	var stderr bytes.Buffer
 	ended := make(chan int, 1)
 	go func() {
-		ended <- run(ctx, []string{"-root", root, "-socket", socket}, stdout, &stderr)
+		ended <- Main(ctx, []string{"-root", root, "-socket", socket}, stdout, &stderr)
 		stdout.Close()
 	}()
 	line := make([]byte, 100)
@@ -52,7 +52,7 @@ func TestReady(t *testing.T) {
 
 	// A second one says that the first is in its way.
 	var second bytes.Buffer
-	if status := run(ctx, []string{"-root", root, "-socket", socket}, io.Discard, &second); status != 1 || !strings.Contains(second.String(), "another process serves it") {
+	if status := Main(ctx, []string{"-root", root, "-socket", socket}, io.Discard, &second); status != 1 || !strings.Contains(second.String(), "another process serves it") {
 		t.Errorf("a second one ended with %d, %q", status, &second)
 	}
 
@@ -78,7 +78,7 @@ func TestUsage(t *testing.T) {
 	} {
 		ctx, _ := testContext(t)
 		var stdout, stderr bytes.Buffer
-		if status := run(ctx, c.args, &stdout, &stderr); status != c.status || stdout.Len() != 0 || !strings.Contains(stderr.String(), c.want) {
+		if status := Main(ctx, c.args, &stdout, &stderr); status != c.status || stdout.Len() != 0 || !strings.Contains(stderr.String(), c.want) {
 			t.Errorf("%q ended with %d, %q, %q; want %d and %q", c.args, status, &stdout, &stderr, c.status, c.want)
 		}
 	}

@@ -1,4 +1,4 @@
-package main
+package pkgfs
 
 import (
 	"context"
@@ -47,8 +47,8 @@ var commands = []command{
 	{name: "peers", peerless: true, run: listPeers},
 }
 
-// run is the whole program but for signals.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// Main is the whole program but for signals, which end ctx. It returns the exit status.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	err := func() error {
 		cmd, r, err := parse(args, stderr)
 		if err != nil {

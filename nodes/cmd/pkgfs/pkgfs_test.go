@@ -1,4 +1,4 @@
-package main
+package pkgfs
 
 import (
 	"bytes"
@@ -40,7 +40,7 @@ func pkgfs(t testing.TB, s *remotefstest.Server, args ...string) (status int, st
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var out, diag bytes.Buffer
-	status = run(ctx, append([]string{"-socket", s.Socket, "-peer", "node-b"}, args...), &out, &diag)
+	status = Main(ctx, append([]string{"-socket", s.Socket, "-peer", "node-b"}, args...), &out, &diag)
 	return status, out.String(), diag.String()
 }
 
@@ -127,7 +127,7 @@ func TestUsage(t *testing.T) {
 			}
 			var stdout, stderr bytes.Buffer
 			// With no dsoftbusd there, trying anything would end with 1.
-			status := run(t.Context(), append([]string{"-socket", "/nowhere/s"}, args...), &stdout, &stderr)
+			status := Main(t.Context(), append([]string{"-socket", "/nowhere/s"}, args...), &stdout, &stderr)
 			if status != c.status || stdout.Len() != 0 || !strings.Contains(stderr.String(), c.stderr) {
 				t.Errorf("ended with %d, %q, %q; want %d and %q", status, &stdout, &stderr, c.status, c.stderr)
 			}
@@ -218,7 +218,7 @@ func TestInterrupted(t *testing.T) {
 	s.Start(t)
 	dir := t.TempDir()
 	var stderr bytes.Buffer
-	status := run(ctx, []string{"-socket", s.Socket, "-peer", "node-b", "-timeout", "1h", "get", "pkg:/system/big", filepath.Join(dir, "copy")}, io.Discard, &stderr)
+	status := Main(ctx, []string{"-socket", s.Socket, "-peer", "node-b", "-timeout", "1h", "get", "pkg:/system/big", filepath.Join(dir, "copy")}, io.Discard, &stderr)
 	if status != 1 || !strings.Contains(stderr.String(), "interrupted: terminated") {
 		t.Errorf("ended with %d, %q", status, &stderr)
 	}
@@ -327,7 +327,7 @@ func TestPeers(t *testing.T) {
 		"node-c paired=true session=false addresses=- port=0 services=- age=never\n" +
 		`"evil\nnode-d paired=true" paired=false session=false addresses=- port=0 services="a b","\x1b[2J" age=0s` + "\n"
 	var stdout, stderr bytes.Buffer
-	if status := run(t.Context(), []string{"-socket", s.Socket, "peers"}, &stdout, &stderr); status != 0 || stdout.String() != want || stderr.Len() != 0 {
+	if status := Main(t.Context(), []string{"-socket", s.Socket, "peers"}, &stdout, &stderr); status != 0 || stdout.String() != want || stderr.Len() != 0 {
 		t.Errorf("ended with %d, %q, %q; want %q", status, &stdout, &stderr, want)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package selftestclient
 
 import (
 	"bytes"
@@ -28,8 +28,8 @@ type selftest struct {
 	stdout io.Writer
 }
 
-// run is the whole program but for signals.
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+// Main is the whole program but for signals, which end ctx. It returns the exit status.
+func Main(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	t, err := parse(args, stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return 0

@@ -1,4 +1,4 @@
-package main
+package selftestclient
 
 import (
 	"bytes"
@@ -47,7 +47,7 @@ func remotePkgfs(t testing.TB, s *remotefstest.Server, stdout io.Writer, args ..
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	var diag bytes.Buffer
-	status = run(ctx, append([]string{"remote-pkgfs", "-socket", s.Socket, "-peer", "node-b"}, args...), stdout, &diag)
+	status = Main(ctx, append([]string{"remote-pkgfs", "-socket", s.Socket, "-peer", "node-b"}, args...), stdout, &diag)
 	return status, diag.String()
 }
 
@@ -206,7 +206,7 @@ func TestInterrupted(t *testing.T) {
 	}
 	s.Start(t)
 	var stdout, stderr bytes.Buffer
-	status := run(ctx, []string{"remote-pkgfs", "-socket", s.Socket, "-peer", "node-b", "-timeout", "1h", path}, &stdout, &stderr)
+	status := Main(ctx, []string{"remote-pkgfs", "-socket", s.Socket, "-peer", "node-b", "-timeout", "1h", path}, &stdout, &stderr)
 	if want := markers("stat ok", "open ok", "read step FAIL interrupted: terminated"); status != 1 || stdout.String() != want {
 		t.Errorf("ended with %d, %q and\n%s", status, &stderr, &stdout)
 	}
@@ -230,7 +230,7 @@ func TestUsage(t *testing.T) {
 		{"remote-pkgfs -peer b -chunk 0 x", 2, "-chunk 0 is below 1"},
 	} {
 		var stdout, stderr bytes.Buffer
-		status := run(t.Context(), strings.Fields(c.args), &stdout, &stderr)
+		status := Main(t.Context(), strings.Fields(c.args), &stdout, &stderr)
 		if status != c.status || stdout.Len() != 0 || !strings.Contains(stderr.String(), c.stderr) {
 			t.Errorf("%q ended with %d, %q, %q; want %d and %q", c.args, status, &stdout, &stderr, c.status, c.stderr)
 		}

@@ -1,5 +1,5 @@
-// Command netbench measures the link between two machines, so that what dsoftbusd and pkgfs make of it can be compared
-// with what it gives.
+// Package netbench is the program that measures the link between two machines, so that what dsoftbusd and pkgfs make of it
+// can be compared with what it gives.
 //
 //	netbench serve [-listen :7700]                                  answers measurements until it is killed
 //	netbench -peer IP[:PORT] ping [-count N]                        ICMP echo round trips
@@ -24,18 +24,4 @@
 //	bytes=16777216 seconds=0.415210 MB/s=40.4075
 //
 // Exit status: 0 when it measured, 1 when it failed, with the reason on standard error, 2 for wrong usage.
-package main
-
-import (
-	"context"
-	"os"
-	"os/signal"
-	"syscall"
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
-}
+package netbench

@@ -1,5 +1,5 @@
-// Command pkgfs looks at a peer's package files through this machine's
-// dsoftbusd.
+// Package pkgfs is the program that looks at a peer's package files through this
+// machine's dsoftbusd.
 //
 //	pkgfs -peer ID stat PATH        its size and kind
 //	pkgfs -peer ID cat PATH         its content
@@ -29,18 +29,4 @@
 // Exit status: 0 when it succeeded (for pk: when every line got an answer,
 // whatever its status), 1 when it failed, with the reason on standard error, 2
 // for wrong usage.
-package main
-
-import (
-	"context"
-	"os"
-	"os/signal"
-	"syscall"
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
-}
+package pkgfs

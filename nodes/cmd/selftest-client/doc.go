@@ -1,5 +1,6 @@
-// Command selftest-client proves, step by step, that this machine can read a
-// peer's package file, and says so in markers on standard output.
+// Package selftestclient is the program selftest-client, which proves, step by
+// step, that this machine can read a peer's package file, and says so in markers
+// on standard output.
 //
 //	selftest-client remote-pkgfs -peer ID [-sha256 HEX] [-chunk N] PATH
 //
@@ -19,18 +20,4 @@
 // file is the right one, but that what arrives is what the peer has.
 //
 // Exit status: 0 when everything was ok, 1 after a FAIL, 2 for wrong usage.
-package main
-
-import (
-	"context"
-	"os"
-	"os/signal"
-	"syscall"
-)
-
-func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
-	status := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(status)
-}
+package selftestclient

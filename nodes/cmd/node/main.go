@@ -1,0 +1,84 @@
+// Command node is all programs of a machine in one binary. It is the one whose
+// name it is run by, which in a machine is a link to it, or the one that its
+// first argument names:
+//
+//	pkgfs -peer node-b stat pkg:/system/build.prop
+//	node pkgfs -peer node-b stat pkg:/system/build.prop
+//
+// Exit status: that of the program; 2, with the names there are, for one that
+// there is not.
+//
+// An emulator translates code when it first runs, by the page of memory it lies
+// in. Programs of one file have their pages in common, so that each starts with
+// what those before it had translated, of the Go runtime above all.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+
+	"dsoftbus-rig/nodes/cli"
+	"dsoftbus-rig/nodes/cmd/agent"
+	"dsoftbus-rig/nodes/cmd/dsoftbusd"
+	"dsoftbus-rig/nodes/cmd/netbench"
+	"dsoftbus-rig/nodes/cmd/packagefsd"
+	"dsoftbus-rig/nodes/cmd/pkgfs"
+	selftestclient "dsoftbus-rig/nodes/cmd/selftest-client"
+)
+
+// A program is one of those in the binary, named as the folder of its package.
+type program struct {
+	name    string
+	main    func(ctx context.Context, args []string, stdout, stderr io.Writer) int
+	orderly bool // SIGTERM and SIGINT end its context, not the process
+}
+
+var programs = []program{
+	{name: "agent", main: agent.Main},
+	{name: "dsoftbusd", main: dsoftbusd.Main, orderly: true},
+	{name: "netbench", main: netbench.Main, orderly: true},
+	{name: "packagefsd", main: packagefsd.Main, orderly: true},
+	{name: "pkgfs", main: pkgfs.Main, orderly: true},
+	{name: "selftest-client", main: selftestclient.Main, orderly: true},
+}
+
+const (
+	ownName  = "node"
+	initName = "uinit" // what u-root's init calls the first program it starts
+)
+
+func main() { os.Exit(run(os.Args, os.Stdout, os.Stderr)) }
+
+func run(argv []string, stdout, stderr io.Writer) int {
+	p, args, err := find(argv)
+	if err != nil {
+		return cli.Status(ownName, err, stderr)
+	}
+	ctx := context.Background()
+	if p.orderly {
+		var stop context.CancelFunc
+		ctx, stop = signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+		defer stop()
+	}
+	return p.main(ctx, args, stdout, stderr)
+}
+
+// find returns the program that a command line means, and the arguments for it.
+func find(argv []string) (*program, []string, error) {
+	name, args := filepath.Base(argv[0]), argv[1:]
+	if name == ownName {
+		name = ""
+		if len(args) > 0 {
+			name, args = args[0], args[1:]
+		}
+	}
+	if name == initName {
+		name = "agent"
+	}
+	p, err := cli.Find(programs, func(p *program) string { return p.name }, name)
+	return p, args, err
+}

@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dsoftbus-rig/nodes/device"
+	"dsoftbus-rig/protocol/session"
+)
+
+func deviceOf(t *testing.T, id string) device.Device {
+	key, err := session.NewKeyPair(sha256.Sum256([]byte(id)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return device.Device{ID: id, Key: key}
+}
+
+// process is a running program.
+type process struct {
+	cmd    *exec.Cmd
+	lines  chan string // standard output
+	stderr *bytes.Buffer
+}
+
+// start starts the program called name as a machine does, by a link of its name.
+func start(ctx context.Context, t *testing.T, name string, args ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.CommandContext(ctx, filepath.Join(links, name), args...), lines: make(chan string, 100), stderr: new(bytes.Buffer)}
+	p.cmd.Stderr = p.stderr
+	out, err := p.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		defer close(p.lines)
+		for s := bufio.NewScanner(out); s.Scan(); {
+			p.lines <- s.Text()
+		}
+	}()
+	t.Cleanup(func() { p.cmd.Process.Kill() })
+	return p
+}
+
+// want waits for a line, past others.
+func (p *process) want(t *testing.T, line string) {
+	t.Helper()
+	for got := range p.lines {
+		if got == line {
+			return
+		}
+	}
+	p.cmd.Wait()
+	t.Fatalf("ended without the line %q; on standard error:\n%s", line, p.stderr)
+}
+
+// end takes the rest of the lines and gives the exit status.
+func (p *process) end() (rest []string, status int) {
+	for line := range p.lines {
+		rest = append(rest, line)
+	}
+	p.cmd.Wait()
+	return rest, p.cmd.ProcessState.ExitCode()
+}
+
+// Two dsoftbusd find each other by multicast on the loopback interface, pkgfs reads a file of one through the other, and
+// SIGTERM ends every service with status 0. In a list of processes each has the name of its program.
+func TestProcesses(t *testing.T) {
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	dir, err := os.MkdirTemp("", "dsoftbusd") // a socket's path has to be short
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	if err := os.MkdirAll(filepath.Join(dir, "packages/system@1.0.0"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "packages/system@1.0.0/build.prop"), []byte("ro.nexus.build=dev\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	packages := filepath.Join(dir, "packagefsd.sock")
+	service := start(ctx, t, "packagefsd", "-root", filepath.Join(dir, "packages"), "-socket", packages)
+	service.want(t, "packagefsd: ready")
+	port := freeUDPPort(t)
+	nodes := map[string]*process{}
+	for id, peer := range map[string]string{"node-a": "node-b", "node-b": "node-a"} {
+		other := deviceOf(t, peer)
+		pairing := device.Pairing{ID: peer, Key: other.Key.Public, Services: []string{device.ServicePackageFS}}
+		if err := device.Save(filepath.Join(dir, id), deviceOf(t, id), []device.Pairing{pairing}); err != nil {
+			t.Fatal(err)
+		}
+		nodes[id] = start(ctx, t, "dsoftbusd", "-config", filepath.Join(dir, id), "-socket", filepath.Join(dir, id+".sock"), "-packagefsd", packages,
+			"-listen", ":0", "-announce-port", port, "-interface", "lo")
+	}
+	for _, p := range nodes {
+		p.want(t, "dsoftbusd: ready")
+	}
+	reader := start(ctx, t, "pkgfs", "-socket", filepath.Join(dir, "node-a.sock"), "-peer", "node-b", "-wait", "30s", "cat", "pkg:/system/build.prop")
+	if lines, status := reader.end(); status != 0 || len(lines) != 1 || lines[0] != "ro.nexus.build=dev" {
+		for id, p := range nodes {
+			p.cmd.Process.Kill()
+			p.end()
+			t.Logf("standard error of %s:\n%s", id, p.stderr)
+		}
+		t.Fatalf("pkgfs ended with status %d, %q, %q", status, lines, reader.stderr)
+	}
+	for _, p := range nodes {
+		p.terminate(t, "dsoftbusd")
+		if !strings.Contains(p.stderr.String(), "limits path=192 read=32768 handles=8") {
+			t.Errorf("the limits were not printed:\n%s", p.stderr)
+		}
+	}
+	service.terminate(t, "packagefsd")
+}
+
+// terminate ends a service called name in order.
+func (p *process) terminate(t *testing.T, name string) {
+	t.Helper()
+	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", p.cmd.Process.Pid))
+	if err != nil || strings.TrimSpace(string(comm)) != name {
+		t.Errorf("%s is called %q, %v", name, comm, err)
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if rest, status := p.end(); status != 0 {
+		t.Errorf("%s: exit status %d after %q; standard error:\n%s", name, status, rest, p.stderr)
+	}
+}
+
+func freeUDPPort(t *testing.T) string {
+	c, err := net.ListenUDP("udp4", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	return fmt.Sprint(c.LocalAddr().(*net.UDPAddr).Port)
+}
