@@ -20,8 +20,6 @@ import (
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/nodes/journal"
-
-	"golang.org/x/sys/unix"
 )
 
 // moduleDir is where the image's modules layer puts the kernel modules and the
@@ -74,17 +72,14 @@ func Run(ctx context.Context) error {
 		Configure:  network.configure,
 		Modules:    modules,
 	}
-	if err := rehearse(ctx, network); err != nil {
-		return err
-	}
 	host, err := newHostWatch(control)
 	if err != nil {
 		return err
 	}
+	if err := takeOver(s, network); err != nil {
+		return err
+	}
 	for {
-		if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte(agentapi.IdleLine), false); err != nil {
-			return err
-		}
 		if err := host.wait(ctx); err != nil {
 			return err
 		}
@@ -94,13 +89,4 @@ func Run(ctx context.Context) error {
 			log.Printf("control connection: %v", err)
 		}
 	}
-}
-
-// monotonic is CLOCK_MONOTONIC: time since the machine's boot.
-func monotonic() time.Duration {
-	var ts unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
-		return 0
-	}
-	return time.Duration(ts.Nano())
 }

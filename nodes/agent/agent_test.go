@@ -1,7 +1,11 @@
 package agent
 
 import (
+	"bytes"
 	"errors"
+	"io"
+	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -99,23 +103,50 @@ func TestPlace(t *testing.T) {
 }
 
 func TestRehearsal(t *testing.T) {
-	if err := rehearse(t.Context(), card{}); err != nil {
+	if err := rehearse(card{}); err != nil {
 		t.Error(err)
 	}
 }
 
-func TestAddresses(t *testing.T) {
-	good := agentapi.Configure{MAC: "52:54:00:00:00:0a", Address: "10.42.0.10/24"}
-	if mac, ip, err := addresses(good); err != nil || mac.String() != good.MAC || ip.IPNet.String() != good.Address {
-		t.Errorf("%v, %v, %v", mac, ip, err)
-	}
-	for _, bad := range []agentapi.Configure{{MAC: "52:54", Address: good.Address}, {MAC: good.MAC, Address: "10.42"}} {
-		if _, _, err := addresses(bad); err == nil {
-			t.Errorf("%+v was taken", bad)
-		}
-	}
-	if err := (card{}).address(good); err == nil || !strings.Contains(err.Error(), "virtio_net") {
+func TestACardMustBeThere(t *testing.T) {
+	id := agentapi.Identity{MAC: make(net.HardwareAddr, 6), Address: netip.MustParsePrefix("10.42.0.10/24")}
+	if err := (card{}).address(id); err == nil || !strings.Contains(err.Error(), "virtio_net") {
 		t.Errorf("without a card: %v", err)
+	}
+	id.Address = netip.MustParsePrefix("fe80::1/64")
+	if err := (card{there: true}).address(id); err == nil || !strings.Contains(err.Error(), "no IPv4") {
+		t.Errorf("with an odd address: %v", err)
+	}
+}
+
+// What a clone finds may be anything; it takes an identity, or says why not.
+func TestBecome(t *testing.T) {
+	id := agentapi.Identity{Hostname: "node-a", MAC: make(net.HardwareAddr, 6), Address: netip.MustParsePrefix("10.42.0.10/24"), Entropy: []byte("e")}
+	good, err := agentapi.Handover(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := errors.New("refused")
+	for what, tt := range map[string]struct {
+		handover  []byte
+		configure error
+		want      string
+	}{
+		"an identity":     {good, nil, ""},
+		"one that is not": {good, refused, "refused"},
+		"half of one":     {good[:len(good)/2], nil, "cut off"},
+		"too much":        {[]byte{agentapi.HandoverGo, 0xff, 0xff, 0xff, 0xff}, nil, "the most is"},
+		"nothing":         {[]byte{agentapi.HandoverGo}, nil, "cut off"},
+	} {
+		rest := bytes.NewReader(tt.handover[1:])
+		var got agentapi.Identity
+		err := become(func(p []byte) {
+			clear(p) // as the device reads behind the end
+			_, _ = io.ReadFull(rest, p)
+		}, func(id agentapi.Identity) error { got = id; return tt.configure })
+		if tt.want == "" && (err != nil || got.Hostname != "node-a") || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, %+v", what, err, got)
+		}
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -25,8 +26,9 @@ const minEntropy = 32
 // identity, so that what is left to do then is little; without an address it sends
 // nothing.
 type card struct {
-	link   netlink.Link    // nil in a machine without one
-	handle *netlink.Handle // its sockets stay open: no clone has to make or end them
+	there  bool // false in a machine without one
+	mac    net.HardwareAddr
+	socket int // for its calls; it stays open: no clone has to make or end it
 }
 
 // interfaceName is what Linux calls a machine's first network card.
@@ -38,6 +40,7 @@ func openCard() (card, error) {
 	if err != nil {
 		return card{}, fmt.Errorf("set up the network: %w", err)
 	}
+	defer handle.Close()
 	lo, err := handle.LinkByName("lo")
 	if err != nil {
 		return card{}, fmt.Errorf("set up lo: %w", err)
@@ -62,56 +65,80 @@ func openCard() (card, error) {
 	if err != nil {
 		return card{}, fmt.Errorf("route multicast through %s: %w", interfaceName, err)
 	}
-	return card{link, handle}, nil
+	socket, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return card{}, fmt.Errorf("set up %s: %w", interfaceName, err)
+	}
+	return card{true, link.Attrs().HardwareAddr, socket}, nil
 }
 
 // address gives the card its addresses. The driver changes a MAC while the card is
 // up; taking it down and up would cost an emulated machine tens of milliseconds.
-func (c card) address(id agentapi.Configure) error {
-	if c.link == nil {
+//
+// These are the old calls (netdevice(7)): rtnetlink's messages cost a clone, which
+// has everything to do for the first time, three times as much.
+func (c card) address(id agentapi.Identity) error {
+	if !c.there {
 		return fmt.Errorf("configure %s: there is none (is the virtio_net module loaded?)", interfaceName)
 	}
-	hw, ip, err := addresses(id)
-	if err != nil {
-		return err
+	if !id.Address.Addr().Is4() {
+		return fmt.Errorf("configure %s: %v is no IPv4 address", interfaceName, id.Address)
 	}
-	if err := c.handle.LinkSetHardwareAddr(c.link, hw); err != nil {
-		return fmt.Errorf("set the MAC of %s to %s: %w", interfaceName, hw, err)
+	if err := c.setMAC(id.MAC); err != nil {
+		return fmt.Errorf("set the MAC of %s to %s: %w", interfaceName, id.MAC, err)
 	}
-	if err := c.handle.AddrReplace(c.link, ip); err != nil {
-		return fmt.Errorf("add address %s to %s: %w", ip, interfaceName, err)
+	mask := netip.AddrFrom4([4]byte(net.CIDRMask(id.Address.Bits(), 32)))
+	for _, a := range []struct {
+		call int
+		addr netip.Addr
+	}{{unix.SIOCSIFADDR, id.Address.Addr()}, {unix.SIOCSIFNETMASK, mask}} {
+		request, err := unix.NewIfreq(interfaceName)
+		if err == nil {
+			ip := a.addr.As4()
+			err = request.SetInet4Addr(ip[:])
+		}
+		if err == nil {
+			err = unix.IoctlIfreq(c.socket, uint(a.call), request)
+		}
+		if err != nil {
+			return fmt.Errorf("add address %s to %s: %w", id.Address, interfaceName, err)
+		}
+	}
+	return nil
+}
+
+// setMAC changes the card's hardware address.
+func (c card) setMAC(mac net.HardwareAddr) error {
+	request := struct {
+		name   [unix.IFNAMSIZ]byte
+		family uint16
+		mac    [14]byte
+		_      [8]byte // of a union with larger members
+	}{family: unix.ARPHRD_ETHER}
+	copy(request.name[:], interfaceName)
+	copy(request.mac[:], mac)
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(c.socket), unix.SIOCSIFHWADDR, uintptr(unsafe.Pointer(&request)))
+	if errno != 0 {
+		return errno
 	}
 	return nil
 }
 
 // rehearse does what configure will, to no effect: the card gets the MAC it has.
-func (c card) rehearse(id agentapi.Configure) error {
-	if _, _, err := addresses(id); err != nil || c.link == nil {
-		return err
+func (c card) rehearse(agentapi.Identity) error {
+	if !c.there {
+		return nil
 	}
-	mac := c.link.Attrs().HardwareAddr
-	if err := c.handle.LinkSetHardwareAddr(c.link, mac); err != nil {
-		return fmt.Errorf("set the MAC of %s to %s: %w", interfaceName, mac, err)
+	if err := c.setMAC(c.mac); err != nil {
+		return fmt.Errorf("set the MAC of %s to %s: %w", interfaceName, c.mac, err)
 	}
 	return nil
-}
-
-func addresses(id agentapi.Configure) (net.HardwareAddr, *netlink.Addr, error) {
-	mac, err := net.ParseMAC(id.MAC)
-	if err != nil {
-		return nil, nil, fmt.Errorf("configure %s: %w", interfaceName, err)
-	}
-	ip, err := netlink.ParseAddr(id.Address)
-	if err != nil {
-		return nil, nil, fmt.Errorf("configure %s: address %q: %w", interfaceName, id.Address, err)
-	}
-	return mac, ip, nil
 }
 
 // configure gives this machine its identity: entropy before anything that could
 // draw random bytes, the clock before anything that writes a file, the network
 // last, so that no other machine hears of a half-made one.
-func (c card) configure(id agentapi.Configure) error {
+func (c card) configure(id agentapi.Identity) error {
 	if err := addEntropy(id.Entropy); err != nil {
 		return err
 	}

@@ -2,14 +2,12 @@ package agent
 
 import (
 	"bufio"
-	"bytes"
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
+	"log"
 	"path/filepath"
 	"sync"
 	"time"
@@ -17,8 +15,8 @@ import (
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/journal"
 
+	"github.com/hashicorp/yamux"
 	"github.com/pkg/sftp"
-	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
 )
 
@@ -26,61 +24,71 @@ import (
 type Server struct {
 	Journal    *journal.Writer
 	Supervisor *Supervisor
-	Configure  func(agentapi.Configure) error
+	Configure  func(agentapi.Identity) error
 	Modules    int // kernel modules loaded at boot
 }
 
-// hostKey is the same in every machine, on purpose: the control port is a wire
-// between this machine and the process that started it, with nobody in between
-// to be told apart, and a machine that is saved and restored many times must not
-// draw random bytes for a key before it got entropy.
-var hostKey = sync.OnceValues(func() (ssh.Signer, error) {
-	seed := make([]byte, ed25519.SeedSize)
-	copy(seed, "dsoftbus-rig control port")
-	return ssh.NewSignerFromKey(ed25519.NewKeyFromSeed(seed))
-})
-
-// Serve serves one connection until it ends: opening calls, then SSH.
+// Serve serves one connection until it ends.
 func (s *Server) Serve(ctx context.Context, rw io.ReadWriteCloser) error {
 	in := bufio.NewReader(rw)
 	if _, err := in.Peek(1); err != nil {
 		return err
 	}
 	// The first entry the rig reads on a new connection: by it a program that
-	// prints nothing, run on a clone that has printed nothing, is in step too.
+	// prints nothing, run on a machine that has printed nothing, is in step too.
 	if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte("the rig is connected"), false); err != nil {
 		return err
 	}
-	if err := s.open(ctx, in, rw); err != nil {
+	session, err := yamux.Server(ahead{in, rw}, agentapi.Mux(log.Default()))
+	if err != nil {
 		return err
 	}
-	return s.shell(ctx, streamConn{in, rw})
-}
-
-// open answers opening calls up to SSH's first line, which it leaves in in.
-func (s *Server) open(ctx context.Context, in *bufio.Reader, out io.Writer) error {
+	defer session.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	var handlers sync.WaitGroup
+	defer handlers.Wait()
+	defer cancel()
 	for {
-		first, err := in.Peek(1)
+		stream, err := session.AcceptStream()
 		if err != nil {
 			return err
 		}
-		if first[0] != '{' {
-			return nil
-		}
-		line, err := readLine(in)
-		if err != nil {
-			return fmt.Errorf("opening call: %w", err)
-		}
-		var call agentapi.Opening
-		reply := agentapi.Reply{}
-		if err := json.Unmarshal(line, &call); err != nil {
-			reply.Error = fmt.Sprintf("opening call: %v", err)
-		} else {
-			reply = s.answer(ctx, call.Method, bytes.NewReader(call.Request))
-		}
-		if err := json.NewEncoder(out).Encode(reply); err != nil {
-			return fmt.Errorf("answer %s: %w", call.Method, err)
-		}
+		handlers.Go(func() {
+			defer stream.Close()
+			s.stream(ctx, stream)
+		})
+	}
+}
+
+// ahead is a connection of which some has been read already.
+type ahead struct {
+	in *bufio.Reader
+	io.ReadWriteCloser
+}
+
+func (a ahead) Read(b []byte) (int, error) { return a.in.Read(b) }
+
+// stream serves one stream. Whoever opened it and is gone needs no answer, so
+// errors of the stream itself are nobody's.
+func (s *Server) stream(ctx context.Context, stream io.ReadWriter) {
+	in := bufio.NewReader(stream)
+	var r agentapi.Request
+	line, err := readLine(in)
+	if err == nil {
+		err = json.Unmarshal(line, &r)
+	}
+	if err != nil {
+		_ = answer(stream, nil, fmt.Errorf("request: %w", err))
+		return
+	}
+	switch r.Method {
+	case agentapi.MethodExec:
+		s.exec(ctx, stream, in, r)
+	case agentapi.MethodFiles:
+		s.files(stream, in)
+	default:
+		result, err := s.call(ctx, r)
+		_ = answer(stream, result, err)
 	}
 }
 
@@ -101,105 +109,66 @@ func readLine(in *bufio.Reader) ([]byte, error) {
 	}
 }
 
-// shell speaks SSH on a connection until it ends.
-func (s *Server) shell(ctx context.Context, stream streamConn) error {
-	key, err := hostKey()
-	if err != nil {
-		return fmt.Errorf("make the host key: %w", err)
-	}
-	// One cheap algorithm of each kind: under software emulation a handshake of
-	// SSH's newest ones takes longer than restoring the whole machine.
-	config := &ssh.ServerConfig{NoClientAuth: true}
-	config.KeyExchanges = []string{ssh.KeyExchangeCurve25519}
-	config.AddHostKey(key)
-	conn, channels, requests, err := ssh.NewServerConn(stream, config)
-	if err != nil {
-		return fmt.Errorf("ssh handshake: %w", err)
-	}
-	defer conn.Close()
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var handlers sync.WaitGroup
-	defer handlers.Wait()
-	defer cancel()
-	handlers.Go(func() { ssh.DiscardRequests(requests) })
-	for ch := range channels {
-		handlers.Go(func() { s.channel(ctx, ch) })
-	}
-	return conn.Wait()
-}
-
-func (s *Server) channel(ctx context.Context, nc ssh.NewChannel) {
-	switch nc.ChannelType() {
-	case agentapi.CallChannel:
-		ch, requests, err := nc.Accept()
-		if err != nil {
-			return
-		}
-		defer ch.Close()
-		go ssh.DiscardRequests(requests)
-		_ = json.NewEncoder(ch).Encode(s.answer(ctx, string(nc.ExtraData()), io.LimitReader(ch, agentapi.MaxRequest)))
-	case "session":
-		ch, requests, err := nc.Accept()
-		if err != nil {
-			return
-		}
-		s.session(ctx, ch, requests)
-	default:
-		_ = nc.Reject(ssh.UnknownChannelType, "the agent knows no channel of type "+nc.ChannelType())
-	}
-}
-
-// answer carries out one call and makes its reply.
-func (s *Server) answer(ctx context.Context, method string, r io.Reader) agentapi.Reply {
+// answer sends a reply.
+func answer(w io.Writer, result any, err error) error {
 	reply := agentapi.Reply{}
-	result, err := s.call(ctx, method, r)
 	if err == nil && result != nil {
 		reply.Result, err = json.Marshal(result)
 	}
 	if err != nil {
 		reply.Error = err.Error()
 	}
-	return reply
+	line, err := json.Marshal(reply)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(line, '\n'))
+	return err
 }
 
-// call reads the request of one call and carries it out.
-func (s *Server) call(ctx context.Context, method string, r io.Reader) (any, error) {
-	decode := func(into any) error {
-		if err := json.NewDecoder(r).Decode(into); err != nil {
-			return fmt.Errorf("request of %s: %w", method, err)
-		}
-		return nil
+// decode reads the arguments of a request.
+func decode(r agentapi.Request, into any) error {
+	if err := json.Unmarshal(r.Args, into); err != nil {
+		return fmt.Errorf("request of %s: %w", r.Method, err)
 	}
-	switch method {
+	return nil
+}
+
+// call carries out a method that is answered and done.
+func (s *Server) call(ctx context.Context, r agentapi.Request) (any, error) {
+	switch r.Method {
 	case agentapi.MethodInfo:
 		return s.info()
 	case agentapi.MethodConfigure:
-		var c agentapi.Configure
-		if err := decode(&c); err != nil {
+		var data []byte
+		if err := decode(r, &data); err != nil {
 			return nil, err
 		}
-		return nil, s.Configure(c)
+		var id agentapi.Identity
+		if err := id.UnmarshalBinary(data); err != nil {
+			return nil, err
+		}
+		return nil, s.Configure(id)
 	case agentapi.MethodStart:
 		var c agentapi.Start
-		if err := decode(&c); err != nil {
+		if err := decode(r, &c); err != nil {
 			return nil, err
 		}
 		return nil, s.Supervisor.Start(s.Journal, c.Program, c.Args)
 	case agentapi.MethodStop:
 		var c agentapi.Stop
-		if err := decode(&c); err != nil {
+		if err := decode(r, &c); err != nil {
 			return nil, err
 		}
 		return nil, s.Supervisor.Stop(ctx, c.Program, c.Within)
 	case agentapi.MethodKill:
 		var c agentapi.Kill
-		if err := decode(&c); err != nil {
+		if err := decode(r, &c); err != nil {
 			return nil, err
 		}
 		return nil, s.Supervisor.Kill(c.Program, c.Signal)
 	}
-	return nil, fmt.Errorf("the agent knows no call %q", method)
+	return nil, fmt.Errorf("the agent knows no call %q", r.Method)
 }
 
 func (s *Server) info() (agentapi.Info, error) {
@@ -214,113 +183,72 @@ func (s *Server) info() (agentapi.Info, error) {
 	}, nil
 }
 
-// session serves one "session" channel: a program or the sftp subsystem.
-func (s *Server) session(ctx context.Context, ch ssh.Channel, requests <-chan *ssh.Request) {
-	started := false
-	var running sync.WaitGroup
-	defer running.Wait()
-	// gone is closed when the other side has given the channel up.
-	gone := make(chan struct{})
-	defer close(gone)
-	for req := range requests {
-		switch {
-		case started:
-			reply(req, false, "this channel is in use")
-		case req.Type == agentapi.ExecRequest:
-			var e agentapi.Exec
-			if err := json.Unmarshal(req.Payload, &e); err != nil {
-				reply(req, false, "")
-				continue
-			}
-			started = true
-			running.Go(func() { s.exec(ctx, ch, req, e, gone) })
-		case req.Type == "subsystem" && subsystem(req.Payload) == "sftp":
-			started = true
-			reply(req, true, "")
-			running.Go(func() {
-				defer ch.Close()
-				server, err := sftp.NewServer(ch)
-				if err == nil {
-					_ = server.Serve()
-				}
-			})
-		default:
-			reply(req, false, "")
-		}
+// files serves SFTP on a stream until it ends.
+func (s *Server) files(stream io.ReadWriter, in *bufio.Reader) {
+	if answer(stream, nil, nil) != nil {
+		return
 	}
-	if !started {
-		ch.Close()
+	server, err := sftp.NewServer(struct {
+		io.Reader
+		io.Writer
+		io.Closer
+	}{in, stream, io.NopCloser(nil)})
+	if err == nil {
+		_ = server.Serve()
 	}
 }
 
-// exec runs a program on a channel until it ends, or until the other side, or
-// the connection, is gone.
-func (s *Server) exec(ctx context.Context, ch ssh.Channel, req *ssh.Request, e agentapi.Exec, gone <-chan struct{}) {
+// exec runs a program on a stream until it ends, or until the other side, or the
+// connection, is gone.
+func (s *Server) exec(ctx context.Context, stream io.Writer, in io.Reader, r agentapi.Request) {
+	var e agentapi.Exec
+	if err := decode(r, &e); err != nil {
+		_ = answer(stream, nil, err)
+		return
+	}
+	if answer(stream, nil, nil) != nil {
+		return
+	}
+	out := agentapi.NewFrameWriter(stream)
+	// The other side sends nothing more: the stream's end says that it is gone.
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
+		_, _ = io.Copy(io.Discard, in)
+	}()
 	unit := "exec"
 	if len(e.Argv) > 0 {
 		unit = filepath.Base(e.Argv[0])
 	}
-	p, err := spawn(s.Journal, unit, e.Argv, ch, ch, ch.Stderr())
-	reply(req, true, "")
+	stderr := out.Stream(agentapi.FrameStderr)
+	exit := agentapi.Exit{}
+	p, err := spawn(s.Journal, unit, e.Argv, out.Stream(agentapi.FrameStdout), stderr)
 	if err != nil {
 		// As a shell has it: 127 for a program that is not there.
-		fmt.Fprintln(ch.Stderr(), err)
-		s.finish(ch, 127)
-		return
+		fmt.Fprintln(stderr, err)
+		exit.Status = 127
+	} else {
+		select {
+		case <-p.done:
+		case <-gone:
+			_ = p.signal(unix.SIGKILL)
+		case <-ctx.Done():
+			_ = p.signal(unix.SIGKILL)
+		}
+		<-p.done
+		exit.Status = p.status()
 	}
-	select {
-	case <-p.done:
-	case <-gone:
-		_ = p.signal(unix.SIGKILL)
-	case <-ctx.Done():
-		_ = p.signal(unix.SIGKILL)
-	}
-	<-p.done
-	s.finish(ch, p.status())
-}
-
-// finish tells how a program ended and closes its channel.
-func (s *Server) finish(ch ssh.Channel, status int) {
-	if seq, err := json.Marshal(s.Journal.Seq()); err == nil {
-		_, _ = ch.SendRequest(agentapi.JournalSeqRequest, false, seq)
-	}
-	_, _ = ch.SendRequest("exit-status", false, ssh.Marshal(struct{ Status uint32 }{uint32(status)}))
-	_ = ch.CloseWrite()
-	_ = ch.Close()
-}
-
-func reply(req *ssh.Request, ok bool, message string) {
-	if req.WantReply {
-		_ = req.Reply(ok, []byte(message))
+	exit.JournalSeq = s.Journal.Seq()
+	if data, err := json.Marshal(exit); err == nil {
+		_ = out.WriteFrame(agentapi.FrameExit, data)
 	}
 }
 
-func subsystem(payload []byte) string {
-	var s struct{ Name string }
-	if ssh.Unmarshal(payload, &s) != nil {
-		return ""
+// monotonic is CLOCK_MONOTONIC: time since the machine's boot.
+func monotonic() time.Duration {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
+		return 0
 	}
-	return s.Name
+	return time.Duration(ts.Nano())
 }
-
-// streamConn makes a net.Conn, which package ssh wants, of a port, which has no
-// addresses and whose deadlines are the rig's business.
-//
-// in holds what was read of the port already.
-type streamConn struct {
-	in *bufio.Reader
-	io.ReadWriteCloser
-}
-
-func (c streamConn) Read(b []byte) (int, error) { return c.in.Read(b) }
-
-func (streamConn) LocalAddr() net.Addr              { return portAddr{} }
-func (streamConn) RemoteAddr() net.Addr             { return portAddr{} }
-func (streamConn) SetDeadline(time.Time) error      { return errors.ErrUnsupported }
-func (streamConn) SetReadDeadline(time.Time) error  { return errors.ErrUnsupported }
-func (streamConn) SetWriteDeadline(time.Time) error { return errors.ErrUnsupported }
-
-type portAddr struct{}
-
-func (portAddr) Network() string { return "virtio-serial" }
-func (portAddr) String() string  { return agentapi.ControlPort }

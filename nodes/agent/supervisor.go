@@ -31,9 +31,9 @@ type process struct {
 	err  error         // of Wait; valid after done
 }
 
-// spawn starts argv. Every line it prints goes to the journal under unit, and
-// whole to stdout and stderr, either of which may be nil.
-func spawn(j *journal.Writer, unit string, argv []string, stdin io.Reader, stdout, stderr io.Writer) (*process, error) {
+// spawn starts argv, without input. Every line it prints goes to the journal under
+// unit, and whole to stdout and stderr, either of which may be nil.
+func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writer) (*process, error) {
 	if len(argv) == 0 || argv[0] == "" {
 		return nil, errors.New("run a program: no program named")
 	}
@@ -63,15 +63,6 @@ func spawn(j *journal.Writer, unit string, argv []string, stdin io.Reader, stdou
 			_ = journal.Split(source, func(line []byte, more bool) { _ = j.Line(unit, s.name, line, more) })
 		})
 	}
-	var input *os.File
-	if stdin != nil {
-		r, w, err := os.Pipe()
-		if err != nil {
-			return nil, fmt.Errorf("run %s: %w", argv[0], err)
-		}
-		p.cmd.Stdin, input = r, w
-		defer r.Close()
-	}
 	err := p.cmd.Start()
 	for i := 1; i < len(ends); i += 2 {
 		ends[i].Close()
@@ -80,17 +71,7 @@ func spawn(j *journal.Writer, unit string, argv []string, stdin io.Reader, stdou
 		ends[0].Close()
 		ends[2].Close()
 		readers.Wait()
-		if input != nil {
-			input.Close()
-		}
 		return nil, fmt.Errorf("run %s: %w", argv[0], err)
-	}
-	if input != nil {
-		// Ends with the input, or when the program no longer reads it.
-		go func() {
-			_, _ = io.Copy(input, stdin)
-			input.Close()
-		}()
 	}
 	go func() {
 		p.err = p.cmd.Wait()
@@ -173,7 +154,7 @@ func (s *Supervisor) Start(j *journal.Writer, program string, args []string) err
 			return fmt.Errorf("start %s: it is running already (process %d); stop it first", name, old.cmd.Process.Pid)
 		}
 	}
-	p, err := spawn(j, name, append([]string{program}, args...), nil, nil, nil)
+	p, err := spawn(j, name, append([]string{program}, args...), nil, nil)
 	if err != nil {
 		return err
 	}

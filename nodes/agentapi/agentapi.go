@@ -1,23 +1,24 @@
 // Package agentapi names what the rig and a machine's agent say to each other
-// over the machine's virtio-serial ports.
+// over the machine's virtio-serial ports, and before there is anybody to talk to.
 //
-// The control port carries one connection at a time. It begins with opening calls,
-// any number of them: one line with a JSON Opening, answered by one line with a JSON
-// Reply. They cost a machine next to nothing, where a handshake of SSH costs an
-// emulated one more than all the rest of its start. The first line that is no
-// Opening is SSH's own, and from there on the connection is SSH (RFC 4254). On it
-// the agent serves the standard "session" channel with the "sftp" subsystem and with
-// requests of type ExecRequest, and channels of type CallChannel: one call each,
-// the method's name as extra data, a JSON request up to the end of input, and a
-// JSON Reply back. The journal port carries entries of package journal.
+// The control port carries one connection at a time. On it streams are multiplexed
+// with yamux, the rig being the client, which opens them: plainly, since a wire that
+// the rig's own process made has nobody in between, and since a handshake of
+// SSH costs an emulated machine more than starting all its services. A stream
+// begins with one line, a JSON Request; the agent answers with one line, a JSON
+// Reply. What follows depends on the method: nothing, frames (package frame.go),
+// or SFTP. The journal port carries entries of package journal.
 //
-// The package owns names and types. It opens nothing.
+// A clone of a saved machine is given its identity before either: see Handover.
+//
+// The package owns names, types and their forms. It opens nothing.
 package agentapi
 
 import (
 	"encoding/json"
-	"io/fs"
 	"time"
+
+	"github.com/hashicorp/yamux"
 )
 
 // Names of the virtio-serial ports.
@@ -30,72 +31,52 @@ const (
 const (
 	// AgentUnit is the unit of its entries.
 	AgentUnit = "agent"
-	// IdleLine says that the agent waits for the rig to connect: a machine that
-	// is saved then is like any other.
-	IdleLine = "waiting for the rig"
+	// IdleLine says that the agent waits for what its clones will be handed: a
+	// machine that is saved then is like any other.
+	IdleLine = "waiting to be somebody"
+	// ConfiguredLine begins the line with which a clone says that it has its
+	// identity. The time that took follows, in milliseconds: "configured in 31 ms".
+	ConfiguredLine = "configured in "
+	// RefusedLine begins the line with which a clone says why it has none.
+	RefusedLine = "not configured: "
 )
 
-// Names on the SSH connection. The suffix keeps them apart from those the SSH
-// specifications may define (RFC 4250, section 4.6.1).
-const (
-	// CallChannel is the channel type of a call.
-	CallChannel = "call@dsoftbus-rig"
-	// ExecRequest runs a program in a session channel. Its payload is a JSON
-	// Exec. Standard input, output and error and "exit-status" are as with
-	// SSH's own "exec".
-	ExecRequest = "exec@dsoftbus-rig"
-	// JournalSeqRequest comes from the agent before "exit-status": every line
-	// of the program has a journal number at or below this one. Its payload is
-	// a JSON uint64.
-	JournalSeqRequest = "journal-seq@dsoftbus-rig"
-)
-
-// Methods of calls, with the types of request and reply.
+// Methods, with the types of request and reply, and what follows the reply.
 const (
 	MethodInfo      = "info"      // nothing -> Info
-	MethodConfigure = "configure" // Configure -> nothing
+	MethodConfigure = "configure" // Identity -> nothing
 	MethodStart     = "start"     // Start -> nothing
 	MethodStop      = "stop"      // Stop -> nothing
 	MethodKill      = "kill"      // Kill -> nothing
+	MethodExec      = "exec"      // Exec -> nothing; then frames, the last one FrameExit
+	MethodFiles     = "files"     // nothing -> nothing; then the agent serves SFTP
 )
 
-// Opening is a call before SSH has begun.
-type Opening struct {
-	Method  string          `json:"method"`
-	Request json.RawMessage `json:"request,omitempty"`
+// Request begins a stream.
+type Request struct {
+	Method string          `json:"method"`
+	Args   json.RawMessage `json:"args,omitempty"`
 }
 
-// MaxRequest bounds one call's request, in bytes.
+// MaxRequest bounds one request's line, in bytes.
 const MaxRequest = 1 << 20
 
-// Reply answers a call: Error is empty when it worked.
+// Reply answers a request: Error is empty when it worked.
 type Reply struct {
 	Error  string          `json:"error,omitempty"`
 	Result json.RawMessage `json:"result,omitempty"`
 }
 
-// Exec is one program to run to its end.
+// Exec is one program to run to its end, without input. Closing the stream kills it.
 type Exec struct {
 	// Argv is the program, looked up in the agent's PATH, and its arguments.
 	Argv []string `json:"argv"`
 }
 
-// A File is one to be made in the machine, with the folders above it.
-type File struct {
-	Path    string      `json:"path"` // "/etc/dsoftbus/device.json"
-	Mode    fs.FileMode `json:"mode"` // permission bits
-	Content []byte      `json:"content"`
-}
-
-// Configure gives a machine its identity. Until then every machine is the same,
-// which is what lets one saved machine serve as every node.
-type Configure struct {
-	Hostname string    `json:"hostname"`
-	MAC      string    `json:"mac"`     // "52:54:00:...", of the only network card
-	Address  string    `json:"address"` // "10.42.0.10/24"
-	Clock    time.Time `json:"clock"`   // the wall clock to set
-	Entropy  []byte    `json:"entropy"` // credited to the kernel before any key is made; at least 32 bytes
-	Files    []File    `json:"files"`   // what makes the machine this node: its identity, its fixtures
+// Exit says how a program ended.
+type Exit struct {
+	Status     int    `json:"status"`      // exit status; 128 + number when a signal ended it
+	JournalSeq uint64 `json:"journal_seq"` // every line it printed has this journal number or a lower one
 }
 
 // Info says what machine answered.
@@ -122,4 +103,18 @@ type Stop struct {
 type Kill struct {
 	Program string `json:"program"`
 	Signal  string `json:"signal"` // "SIGKILL", "KILL" or "9"
+}
+
+// Mux returns how both sides multiplex. What a machine does not take, and when that
+// is too much, is its caller's to decide, who has a context for every wait: so
+// nothing times out by itself, and a machine that is paused stays connected. log
+// gets what was wrong with the connection.
+func Mux(log yamux.Logger) *yamux.Config {
+	const never = 1000 * time.Hour
+	c := yamux.DefaultConfig()
+	c.EnableKeepAlive = false
+	c.ConnectionWriteTimeout = never
+	c.StreamOpenTimeout, c.StreamCloseTimeout = 0, 0
+	c.Logger, c.LogOutput = log, nil
+	return c
 }

@@ -10,8 +10,9 @@ import (
 	"path"
 	"path/filepath"
 
+	"dsoftbus-rig/nodes/agentapi"
+
 	"github.com/pkg/sftp"
-	"golang.org/x/crypto/ssh"
 )
 
 // sftpPacket is the size of one read or write request, in bytes: what every SFTP
@@ -19,31 +20,20 @@ import (
 const sftpPacket = 32 << 10
 
 // fileClient returns the connection's SFTP client, made at its first use.
-func (c *Client) fileClient(ctx context.Context) (*sftp.Client, error) {
+func (c *Client) fileClient() (*sftp.Client, error) {
 	c.filesMu.Lock()
 	defer c.filesMu.Unlock()
 	if c.files != nil {
 		return c.files, nil
 	}
-	// The client lives as long as the connection, not as long as ctx.
-	ch, requests, stop, err := c.channel(ctx, "session", nil)
+	s, _, err := c.request(agentapi.MethodFiles, nil)
 	if err != nil {
 		return nil, err
 	}
-	defer stop()
-	go ssh.DiscardRequests(requests)
-	ok, err := ch.SendRequest("subsystem", true, ssh.Marshal(struct{ Name string }{"sftp"}))
-	if err == nil && !ok {
-		err = errors.New("the agent refused it")
-	}
+	files, err := sftp.NewClientPipe(s, s, sftp.MaxPacket(sftpPacket), sftp.UseConcurrentWrites(true))
 	if err != nil {
-		ch.Close()
-		return nil, c.broken(ctx, "start file transfer", err)
-	}
-	files, err := sftp.NewClientPipe(ch, ch, sftp.MaxPacket(sftpPacket), sftp.UseConcurrentWrites(true))
-	if err != nil {
-		ch.Close()
-		return nil, c.broken(ctx, "start file transfer", err)
+		s.abandon()
+		return nil, c.broken("start file transfer", err)
 	}
 	c.files = files
 	return files, nil
@@ -53,7 +43,7 @@ func (c *Client) fileClient(ctx context.Context) (*sftp.Client, error) {
 // transfer's channel is closed, and f is not waited for long.
 func (c *Client) transfer(ctx context.Context, what string, f func(*sftp.Client) error) error {
 	_, err := await(ctx, func() (struct{}, error) {
-		files, err := c.fileClient(ctx)
+		files, err := c.fileClient()
 		if err != nil {
 			return struct{}{}, err
 		}
@@ -67,7 +57,10 @@ func (c *Client) transfer(ctx context.Context, what string, f func(*sftp.Client)
 		})
 		defer stop()
 		if err := f(files); err != nil {
-			return struct{}{}, c.broken(ctx, what, err)
+			if ctx.Err() != nil {
+				return struct{}{}, context.Cause(ctx)
+			}
+			return struct{}{}, c.broken(what, err)
 		}
 		return struct{}{}, nil
 	})

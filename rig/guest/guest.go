@@ -1,7 +1,7 @@
 // Package guest is the rig's side of a machine's agent: calls, programs and
-// files over one SSH connection on the control port.
+// files over one connection on the control port.
 //
-// It owns the SSH connection. It never touches the machine's network, which
+// It owns that connection. It never touches the machine's network, which
 // belongs to the scenario, and it does not read the journal.
 package guest
 
@@ -13,38 +13,30 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/rig/machine"
 
+	"github.com/hashicorp/yamux"
 	"github.com/pkg/sftp"
-	"golang.org/x/crypto/ssh"
 )
 
 // ErrLost is why everything on a connection ends when the agent is gone.
 var ErrLost = errors.New("the connection to the agent is lost")
 
-// lostWait is how long after a broken channel its connection's end is waited for.
+// lostWait is how long after a broken stream its connection's end is waited for.
 const lostWait = 100 * time.Millisecond
 
 // A Client is one connection to an agent. Its methods may be called
 // concurrently.
 //
-// SSH begins with the first call that needs it: until then a connection costs its
-// machine nearly nothing.
+// Nothing is said on it before the first call: a machine that is asked nothing has
+// nothing to do.
 type Client struct {
-	raw net.Conn
-	in  *bufio.Reader // of raw
-
-	begin sync.Once     // begins SSH
-	ready chan struct{} // closed when conn is there
-	conn  ssh.Conn      // valid after ready
-
-	openMu sync.Mutex // one opening call at a time, and none with SSH
-	begun  bool       // SSH has, or will have at once
+	session *yamux.Session
 
 	end  sync.Once
 	done chan struct{} // closed when the connection has ended
@@ -54,15 +46,12 @@ type Client struct {
 	files   *sftp.Client
 }
 
-// Reach connects to the agent of a machine, which may still be booting, and returns
-// when it answers. ctx bounds the waiting; a machine that ends while its agent is
+// Reach asks the agent of a machine, which may still be booting, who it is, over a
+// connection to its control port, which Reach owns from here on. It returns when the
+// agent answers. ctx bounds the waiting; a machine that ends while its agent is
 // awaited ends it too, and the error is then the machine's.
-func Reach(ctx context.Context, m *machine.Machine) (*Client, agentapi.Info, error) {
+func Reach(ctx context.Context, m *machine.Machine, conn net.Conn) (*Client, agentapi.Info, error) {
 	var info agentapi.Info
-	conn, err := m.Dial(ctx, "control")
-	if err != nil {
-		return nil, info, err
-	}
 	reaching, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	go func() {
@@ -73,7 +62,7 @@ func Reach(ctx context.Context, m *machine.Machine) (*Client, agentapi.Info, err
 		}
 	}()
 	client := New(conn)
-	err = client.Call(reaching, agentapi.MethodInfo, nil, &info)
+	err := client.Call(reaching, agentapi.MethodInfo, nil, &info)
 	if err == nil {
 		return client, info, nil
 	}
@@ -88,105 +77,57 @@ func Reach(ctx context.Context, m *machine.Machine) (*Client, agentapi.Info, err
 // New returns a client on a connection to the control port, which it owns from
 // here on. It waits for nothing.
 func New(conn net.Conn) *Client {
-	return &Client{raw: conn, in: bufio.NewReader(conn), ready: make(chan struct{}), done: make(chan struct{})}
-}
-
-// session returns the SSH connection, beginning it when nobody has.
-func (c *Client) session(ctx context.Context) (ssh.Conn, error) {
-	c.begin.Do(func() { go c.handshake() })
-	select {
-	case <-c.ready:
-		return c.conn, nil
-	case <-c.done:
-		return nil, c.err
-	case <-ctx.Done():
-		return nil, context.Cause(ctx)
-	}
-}
-
-// handshake begins SSH. It ends with the connection, at the latest.
-func (c *Client) handshake() {
-	c.openMu.Lock()
-	defer c.openMu.Unlock()
-	c.begun = true
-	config := &ssh.ClientConfig{
-		User: "rig",
-		// There is nobody in between on a wire that this process itself made.
-		HostKeyCallback: ssh.InsecureIgnoreHostKey(),
-	}
-	conn, channels, requests, err := ssh.NewClientConn(buffered{c.raw, c.in}, agentapi.ControlPort, config)
+	words := &firstWords{}
+	session, err := yamux.Client(conn, agentapi.Mux(words))
 	if err != nil {
-		c.lost(fmt.Errorf("begin SSH: %w", err))
-		return
+		panic(err) // the configuration, which is a constant, makes no sense
 	}
-	c.conn = conn
-	close(c.ready)
-	go ssh.DiscardRequests(requests)
+	c := &Client{session: session, done: make(chan struct{})}
 	go func() {
-		for ch := range channels {
-			_ = ch.Reject(ssh.Prohibited, "the rig serves no channels")
-		}
+		<-session.CloseChan()
+		c.lost(words.err())
 	}()
-	go func() { c.lost(conn.Wait()) }()
+	return c
+}
+
+// firstWords keeps what yamux says first of a connection that breaks, which it only
+// logs; the rest follows from that.
+type firstWords struct {
+	mu   sync.Mutex
+	text string
+}
+
+func (w *firstWords) Print(v ...any)                 { w.set(fmt.Sprint(v...)) }
+func (w *firstWords) Printf(format string, v ...any) { w.set(fmt.Sprintf(format, v...)) }
+func (w *firstWords) Println(v ...any)               { w.set(fmt.Sprintln(v...)) }
+
+func (w *firstWords) set(text string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.text == "" {
+		w.text = strings.TrimSpace(text)
+	}
+}
+
+func (w *firstWords) err() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.text == "" {
+		return nil
+	}
+	return errors.New(w.text)
 }
 
 // lost ends the connection, for a reason or for none.
 func (c *Client) lost(err error) {
 	c.end.Do(func() {
 		c.err = ErrLost
-		if err != nil && !errors.Is(err, io.EOF) {
+		if err != nil {
 			c.err = fmt.Errorf("%w: %v", ErrLost, err)
 		}
-		c.raw.Close()
 		close(c.done)
 	})
-}
-
-// buffered is a connection of which some has been read ahead.
-type buffered struct {
-	net.Conn
-	in *bufio.Reader
-}
-
-func (b buffered) Read(p []byte) (int, error) { return b.in.Read(p) }
-
-// open makes an opening call. false says that it is too late for one.
-func (c *Client) open(ctx context.Context, method string, in any) (reply agentapi.Reply, open bool, err error) {
-	c.openMu.Lock()
-	defer c.openMu.Unlock()
-	if c.begun {
-		return reply, false, nil
-	}
-	call := agentapi.Opening{Method: method}
-	if in != nil {
-		if call.Request, err = json.Marshal(in); err != nil {
-			return reply, true, err
-		}
-	}
-	line, err := json.Marshal(call)
-	if err != nil {
-		return reply, true, err
-	}
-	if len(line) >= agentapi.MaxRequest {
-		return reply, true, fmt.Errorf("%s: a request of %d bytes, an agent takes %d", method, len(line), agentapi.MaxRequest)
-	}
-	// Half a call leaves nothing to go on with.
-	stop := context.AfterFunc(ctx, func() { c.lost(context.Cause(ctx)) })
-	defer stop()
-	if _, err = c.raw.Write(append(line, '\n')); err == nil {
-		line, err = c.in.ReadBytes('\n')
-	}
-	if err == nil {
-		err = json.Unmarshal(line, &reply)
-	}
-	if err != nil {
-		c.lost(fmt.Errorf("%s: %w", method, err))
-		if ctx.Err() != nil {
-			return reply, true, context.Cause(ctx)
-		}
-		return reply, true, c.err
-	}
-	return reply, true, nil
+	c.session.Close()
 }
 
 // Done is closed when the connection has ended; Err then says why.
@@ -223,10 +164,7 @@ func (c *Client) Watch(every, silence time.Duration) error {
 		answered := make(chan struct{})
 		go func() {
 			defer close(answered)
-			if conn, err := c.session(context.Background()); err == nil {
-				// Refused like every global request, which is an answer.
-				_, _, _ = conn.SendRequest("keepalive@dsoftbus-rig", true, nil)
-			}
+			_, _ = c.session.Ping()
 		}()
 		late := time.NewTimer(silence)
 		select {
@@ -238,61 +176,72 @@ func (c *Client) Watch(every, silence time.Duration) error {
 	}
 }
 
-// channel opens a channel by the deadline of ctx. The channel closes with ctx; stop
-// ends that.
-func (c *Client) channel(ctx context.Context, kind string, extra []byte) (ch ssh.Channel, requests <-chan *ssh.Request, stop func() bool, err error) {
-	conn, err := c.session(ctx)
-	if err != nil {
-		return nil, nil, nil, err
-	}
-	type opened struct {
-		ch       ssh.Channel
-		requests <-chan *ssh.Request
-		err      error
-	}
-	result := make(chan opened, 1)
-	go func() {
-		ch, requests, err := conn.OpenChannel(kind, extra)
-		result <- opened{ch, requests, err}
-	}()
-	select {
-	case o := <-result:
-		if o.err != nil {
-			return nil, nil, nil, c.cause(o.err)
+// A stream is one of a connection's, begun with a request and answered. in holds
+// what has been read ahead of it.
+type stream struct {
+	*yamux.Stream
+	in *bufio.Reader
+}
+
+func (s stream) Read(b []byte) (int, error) { return s.in.Read(b) }
+
+// abandon ends a stream of which nothing more is wanted. What still comes is
+// drained, so that the agent is not held up, until it has noticed.
+func (s stream) abandon() {
+	_ = s.Stream.Close()
+	go func() { _, _ = io.Copy(io.Discard, s.Stream) }()
+}
+
+// request opens a stream and returns it with the agent's answer. What the answer
+// says went wrong is an error.
+func (c *Client) request(method string, args any) (s stream, reply agentapi.Reply, err error) {
+	r := agentapi.Request{Method: method}
+	if args != nil {
+		if r.Args, err = json.Marshal(args); err != nil {
+			return s, reply, err
 		}
-		return o.ch, o.requests, context.AfterFunc(ctx, func() { o.ch.Close() }), nil
-	case <-c.done:
-		return nil, nil, nil, c.err
-	case <-ctx.Done():
-		go func() {
-			if o := <-result; o.err == nil {
-				go ssh.DiscardRequests(o.requests)
-				o.ch.Close()
-			}
-		}()
-		return nil, nil, nil, context.Cause(ctx)
 	}
+	line, err := json.Marshal(r)
+	if err != nil {
+		return s, reply, err
+	}
+	if len(line) >= agentapi.MaxRequest {
+		return s, reply, fmt.Errorf("%s: a request of %d bytes, an agent takes %d", method, len(line), agentapi.MaxRequest)
+	}
+	raw, err := c.session.OpenStream()
+	if err != nil {
+		return s, reply, c.broken(method, err)
+	}
+	s = stream{raw, bufio.NewReader(raw)}
+	if _, err = raw.Write(append(line, '\n')); err == nil {
+		line, err = s.in.ReadBytes('\n')
+	}
+	if err == nil {
+		err = json.Unmarshal(line, &reply)
+	}
+	if err != nil {
+		err = c.broken(method, err)
+	} else if reply.Error != "" {
+		err = errors.New(reply.Error)
+	}
+	if err != nil {
+		s.abandon()
+	}
+	return s, reply, err
 }
 
-// cause prefers the connection's end to what followed from it.
-func (c *Client) cause(err error) error {
-	if lost := c.Err(); lost != nil {
-		return lost
-	}
-	return err
-}
-
-// Call carries out one method of package agentapi. in is its request, nil for none;
-// its result goes to out, unless out is nil.
+// Call carries out one method of package agentapi that is answered and done. in is
+// its request, nil for none; its result goes to out, unless out is nil.
 func (c *Client) Call(ctx context.Context, method string, in, out any) error {
-	reply, err := await(ctx, func() (agentapi.Reply, error) { return c.call(ctx, method, in) })
-	switch {
-	case err != nil:
+	reply, err := await(ctx, func() (agentapi.Reply, error) {
+		s, reply, err := c.request(method, in)
+		if err == nil {
+			s.abandon()
+		}
+		return reply, err
+	})
+	if err != nil || out == nil {
 		return err
-	case reply.Error != "":
-		return errors.New(reply.Error)
-	case out == nil:
-		return nil
 	}
 	if err := json.Unmarshal(reply.Result, out); err != nil {
 		return fmt.Errorf("agent's answer to %s: %w", method, err)
@@ -300,39 +249,9 @@ func (c *Client) Call(ctx context.Context, method string, in, out any) error {
 	return nil
 }
 
-// opening are the methods that are worth an opening call: they come first, and
-// they wait for nothing.
-var opening = []string{agentapi.MethodInfo, agentapi.MethodConfigure, agentapi.MethodStart}
-
-func (c *Client) call(ctx context.Context, method string, in any) (reply agentapi.Reply, err error) {
-	if slices.Contains(opening, method) {
-		if reply, open, err := c.open(ctx, method, in); open {
-			return reply, err
-		}
-	}
-	ch, requests, stop, err := c.channel(ctx, agentapi.CallChannel, []byte(method))
-	if err != nil {
-		return reply, err
-	}
-	defer stop()
-	defer ch.Close()
-	go ssh.DiscardRequests(requests)
-	// The agent may answer, and close, before it has read everything: what
-	// went wrong with sending, the missing answer tells.
-	_ = json.NewEncoder(ch).Encode(in)
-	_ = ch.CloseWrite()
-	if err := json.NewDecoder(ch).Decode(&reply); err != nil {
-		return reply, c.broken(ctx, method, err)
-	}
-	return reply, nil
-}
-
-// broken says why a channel broke, best cause first.
-func (c *Client) broken(ctx context.Context, what string, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	// A lost connection closes its channels a moment before it says so.
+// broken says why a stream broke, best cause first.
+func (c *Client) broken(what string, err error) error {
+	// A lost connection ends its streams a moment before it says so.
 	soon := time.NewTimer(lostWait)
 	defer soon.Stop()
 	select {
@@ -343,70 +262,53 @@ func (c *Client) broken(ctx context.Context, what string, err error) error {
 	}
 }
 
-// A Result says how a program ended.
-type Result struct {
-	Status     int    // exit status; 128 + number when a signal ended it
-	JournalSeq uint64 // every line it printed has this journal number or a lower one
-}
-
 // Exec runs a program in the machine to its end. What it prints goes to stdout
 // and stderr as it comes. A status other than 0 is not an error. When ctx ends,
 // the program is killed.
-func (c *Client) Exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (Result, error) {
+func (c *Client) Exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (agentapi.Exit, error) {
 	var out, errs gate
 	defer out.shut()
 	defer errs.shut()
 	out.to, errs.to = stdout, stderr
-	return await(ctx, func() (Result, error) { return c.exec(ctx, argv, &out, &errs) })
+	return await(ctx, func() (agentapi.Exit, error) { return c.exec(ctx, argv, &out, &errs) })
 }
 
-func (c *Client) exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (Result, error) {
-	payload, err := json.Marshal(agentapi.Exec{Argv: argv})
+func (c *Client) exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (exit agentapi.Exit, err error) {
+	s, _, err := c.request(agentapi.MethodExec, agentapi.Exec{Argv: argv})
 	if err != nil {
-		return Result{}, err
+		return exit, err
 	}
-	ch, requests, stop, err := c.channel(ctx, "session", nil)
-	if err != nil {
-		return Result{}, err
-	}
+	defer s.abandon()
+	// The stream's end is what kills the program. Its output is then read on, up to
+	// how it ended, which comes at once.
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
-	defer ch.Close()
-	var copies sync.WaitGroup
-	var copyErr [2]error
-	copies.Go(func() { _, copyErr[0] = io.Copy(stdout, ch) })
-	copies.Go(func() { _, copyErr[1] = io.Copy(stderr, ch.Stderr()) })
-	if ok, err := ch.SendRequest(agentapi.ExecRequest, true, payload); err != nil || !ok {
-		ch.Close()
-		copies.Wait()
-		if err == nil {
-			err = errors.New("the agent refused the request")
+	var copyErr error
+	for {
+		kind, payload, err := agentapi.ReadFrame(s)
+		if err != nil && ctx.Err() != nil {
+			return exit, context.Cause(ctx)
 		}
-		return Result{}, c.broken(ctx, "run "+argv[0], err)
-	}
-	// Nothing is sent to the program: its standard input is at its end.
-	_ = ch.CloseWrite()
-	result := Result{Status: -1}
-	for req := range requests {
-		switch req.Type {
-		case agentapi.JournalSeqRequest:
-			err = json.Unmarshal(req.Payload, &result.JournalSeq)
-		case "exit-status":
-			var s struct{ Status uint32 }
-			err = ssh.Unmarshal(req.Payload, &s)
-			result.Status = int(s.Status)
+		if err != nil {
+			return exit, c.broken("run "+argv[0], fmt.Errorf("the agent did not say how it ended: %w", err))
 		}
-		if req.WantReply {
-			_ = req.Reply(err == nil, nil)
+		switch kind {
+		case agentapi.FrameStdout:
+			_, err = stdout.Write(payload)
+		case agentapi.FrameStderr:
+			_, err = stderr.Write(payload)
+		case agentapi.FrameExit:
+			if err := json.Unmarshal(payload, &exit); err != nil {
+				return exit, fmt.Errorf("run %s: how it ended: %w", argv[0], err)
+			}
+			if ctx.Err() != nil {
+				return exit, context.Cause(ctx)
+			}
+			return exit, copyErr
 		}
+		// A program is read to its end even when nobody can keep what it prints.
+		copyErr = errors.Join(copyErr, err)
 	}
-	copies.Wait()
-	if err := errors.Join(err, copyErr[0], copyErr[1]); err != nil {
-		return result, c.broken(ctx, "run "+argv[0], err)
-	}
-	if result.Status < 0 {
-		return result, c.broken(ctx, "run "+argv[0], errors.New("the agent did not say how it ended"))
-	}
-	return result, nil
 }
 
 // abandonWait is how long after its context something may take to end. An agent

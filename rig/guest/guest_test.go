@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -88,7 +89,7 @@ func newStandIn(t *testing.T) *standIn {
 	s := &agent.Server{
 		Journal:    journal.NewWriter(m, func() time.Duration { return time.Second }),
 		Supervisor: agent.NewSupervisor(),
-		Configure: func(c agentapi.Configure) error {
+		Configure: func(c agentapi.Identity) error {
 			if c.Hostname == "" {
 				return errors.New("no host name")
 			}
@@ -267,64 +268,91 @@ func TestServiceThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	}
 }
 
-// Calls go the same way before SSH and on it.
+func testIdentity(hostname string) agentapi.Identity {
+	return agentapi.Identity{
+		Hostname: hostname, MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 0x0a}, Address: netip.MustParsePrefix("10.42.0.10/24"),
+		Clock: time.Now(), Entropy: make([]byte, 64),
+	}
+}
+
+// configure calls the agent as a node does.
+func (m *standIn) configure(t *testing.T, id agentapi.Identity) error {
+	data, err := id.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return m.Call(t.Context(), agentapi.MethodConfigure, data, nil)
+}
+
 func TestCalls(t *testing.T) {
 	m := newStandIn(t)
-	calls := func(t *testing.T) {
-		var info agentapi.Info
-		if err := m.Call(t.Context(), agentapi.MethodInfo, nil, &info); err != nil {
-			t.Fatal(err)
-		}
-		if info.KernelRelease == "" || info.Uptime <= 0 || info.Modules != 7 {
-			t.Fatalf("info %+v", info)
-		}
-		if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{Hostname: "node-a"}, nil); err != nil {
-			t.Fatal(err)
-		}
-		if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{}, nil); err == nil || err.Error() != "no host name" {
-			t.Fatalf("refused configuration: %v", err)
-		}
-		if err := m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: "no-such-program"}, nil); err == nil || !strings.Contains(err.Error(), "not found") {
-			t.Fatalf("refused start: %v", err)
-		}
+	var info agentapi.Info
+	if err := m.Call(t.Context(), agentapi.MethodInfo, nil, &info); err != nil {
+		t.Fatal(err)
 	}
-	t.Run("opening", calls)
-	if m.begun {
-		t.Fatal("SSH has begun for calls that need none")
+	if info.KernelRelease == "" || info.Uptime <= 0 || info.Modules != 7 {
+		t.Fatalf("info %+v", info)
+	}
+	if err := m.configure(t, testIdentity("node-a")); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.configure(t, testIdentity("")); err == nil || err.Error() != "no host name" {
+		t.Fatalf("refused configuration: %v", err)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodConfigure, []byte("short"), nil); err == nil || !strings.Contains(err.Error(), "cut off") {
+		t.Fatalf("half a configuration: %v", err)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: "no-such-program"}, nil); err == nil || !strings.Contains(err.Error(), "not found") {
+		t.Fatalf("refused start: %v", err)
 	}
 	if err := m.Call(t.Context(), "dance", nil, nil); err == nil || !strings.Contains(err.Error(), `no call "dance"`) {
 		t.Fatalf("unknown call: %v", err)
 	}
-	select {
-	case <-m.ready:
-	default:
-		t.Fatal("SSH has not begun")
-	}
-	t.Run("on SSH", calls)
 }
 
 // What an agent would not read is not sent.
-func TestAnOpeningCallIsBounded(t *testing.T) {
+func TestACallIsBounded(t *testing.T) {
 	m := newStandIn(t)
-	large := agentapi.Configure{Hostname: "node-a", Files: []agentapi.File{{Path: "/large", Content: make([]byte, agentapi.MaxRequest)}}}
-	if err := m.Call(t.Context(), agentapi.MethodConfigure, large, nil); err == nil || !strings.Contains(err.Error(), "an agent takes 1048576") {
+	large := testIdentity("node-a")
+	large.Files = []agentapi.File{{Path: "/large", Content: make([]byte, agentapi.MaxRequest)}}
+	if err := m.configure(t, large); err == nil || !strings.Contains(err.Error(), "an agent takes 1048576") {
 		t.Fatalf("got %v", err)
 	}
-	if err := m.Call(t.Context(), agentapi.MethodConfigure, agentapi.Configure{Hostname: "node-a"}, nil); err != nil {
+	if err := m.configure(t, testIdentity("node-a")); err != nil {
 		t.Fatalf("the next call: %v", err)
 	}
 }
 
-func TestAnOpeningCallEndsWithItsContext(t *testing.T) {
+// Many calls at a time do not get into each other's way, nor does a program whose output nobody reads.
+func TestCallsSideBySide(t *testing.T) {
 	m := newStandIn(t)
-	m.hang(t)
-	late := errors.New("took too long")
-	ctx, cancel := context.WithTimeoutCause(t.Context(), 20*time.Millisecond, late)
-	defer cancel()
-	if err := m.Call(ctx, agentapi.MethodInfo, nil, nil); !errors.Is(err, late) {
-		t.Fatalf("got %v", err)
+	stuck := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_, _ = m.Exec(ctx, []string{"sh", "-c", "while :; do head -c 1000000 /dev/zero; done"}, reads(func([]byte) { <-stuck }), io.Discard)
+	}()
+	var calls sync.WaitGroup
+	for range 100 {
+		calls.Go(func() {
+			if err := m.Call(t.Context(), agentapi.MethodInfo, nil, &agentapi.Info{}); err != nil {
+				t.Error(err)
+			}
+		})
 	}
-	<-m.Done() // half a call leaves nothing to go on with
+	calls.Wait()
+	cancel()
+	close(stuck)
+	<-ended
+}
+
+// reads is a writer made of a function.
+type reads func([]byte)
+
+func (r reads) Write(b []byte) (int, error) {
+	r(b)
+	return len(b), nil
 }
 
 func TestFiles(t *testing.T) {
@@ -439,7 +467,7 @@ func TestAMachineThatHangsHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-func TestSSHWithSomethingElse(t *testing.T) {
+func TestSomethingElseAnswers(t *testing.T) {
 	near, far := net.Pipe()
 	defer far.Close()
 	go func() { _, _ = io.Copy(io.Discard, far) }()
@@ -449,7 +477,7 @@ func TestSSHWithSomethingElse(t *testing.T) {
 	}()
 	c := New(near)
 	defer c.Close()
-	if _, err := c.Exec(t.Context(), []string{"true"}, io.Discard, io.Discard); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "begin SSH") {
+	if _, err := c.Exec(t.Context(), []string{"true"}, io.Discard, io.Discard); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "version") {
 		t.Fatalf("got %v", err)
 	}
 }

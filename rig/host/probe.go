@@ -65,7 +65,7 @@ func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
 		Name:     "probe",
 		// The kernel's first words are the first sign of life there is.
 		Append: "loglevel=6 earlyprintk=ttyS0",
-	}, nil, os.Stderr)
+	}, machine.Files{}, os.Stderr)
 	if err != nil {
 		return 0, err
 	}
@@ -105,7 +105,11 @@ func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
 	if err := m.Resume(ctx); err != nil {
 		return 0, err
 	}
-	agent, _, err := guest.Reach(ctx, m)
+	control, err := m.Dial(ctx, "control")
+	if err != nil {
+		return 0, err
+	}
+	agent, _, err := guest.Reach(ctx, m, control)
 	if err != nil {
 		return 0, err
 	}

@@ -51,13 +51,12 @@ type Event struct {
 	Data map[string]any
 }
 
-// Start starts QEMU on a Spec. tap is the open tap of its network card, nil for
-// a machine without one; stderr receives what QEMU itself prints. The machine is
-// stopped at its very first instruction and its sockets are listening: connect
+// Start starts QEMU on a Spec. given stays the caller's; stderr receives what QEMU
+// itself prints. The machine is stopped at its very first instruction and its sockets are listening: connect
 // what you want to hear from the beginning, then Resume.
 //
 // The process dies with ctx. Errors say what QEMU said.
-func Start(ctx context.Context, spec Spec, tap *os.File, stderr io.Writer) (*Machine, error) {
+func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Machine, error) {
 	m := &Machine{spec: spec, stderr: &console.Tail{Max: stderrTail}, done: make(chan struct{}), events: make(chan Event, 64)}
 	m.cmd = exec.CommandContext(ctx, spec.QEMU, spec.Args()...)
 	m.cmd.WaitDelay = drainWait
@@ -74,9 +73,7 @@ func Start(ctx context.Context, spec Spec, tap *os.File, stderr io.Writer) (*Mac
 		defer f.Close()
 		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, f)
 	}
-	if tap != nil {
-		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, tap)
-	}
+	m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, given.Tap, given.Handover)
 	if err := m.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
 	}

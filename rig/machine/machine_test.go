@@ -32,7 +32,9 @@ func TestCommandLine(t *testing.T) {
 	kvm.Memory = 512
 	bare := testSpec()
 	bare.MAC, bare.TSC, bare.Append = "", 0, "loglevel=6"
-	for name, spec := range map[string]Spec{"tcg": testSpec(), "kvm": kvm, "bare": bare} {
+	clone := testSpec()
+	clone.RAM, clone.Incoming, clone.Handover = "/cache/save,1/ram", true, true
+	for name, spec := range map[string]Spec{"tcg": testSpec(), "kvm": kvm, "bare": bare, "clone": clone} {
 		t.Run(name, func(t *testing.T) {
 			golden := filepath.Join("testdata", name+".golden")
 			got := strings.ReplaceAll(spec.CommandLine(), " -", " \\\n  -")
@@ -87,7 +89,7 @@ func start(t *testing.T, change func(*Spec)) (*Machine, error) {
 	change(&spec)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	m, err := Start(context.WithoutCancel(ctx), spec, nil, io.Discard)
+	m, err := Start(context.WithoutCancel(ctx), spec, Files{}, io.Discard)
 	if err == nil {
 		t.Cleanup(m.Kill)
 	}
@@ -274,7 +276,7 @@ func TestStderrIsKeptInFull(t *testing.T) {
 	spec := testSpec()
 	spec.Name = t.Name()
 	spec.QEMU = program(t, "for i in 1 2 3; do echo line $i >&2; done; exit 1")
-	if _, err := Start(t.Context(), spec, nil, &log); err == nil {
+	if _, err := Start(t.Context(), spec, Files{}, &log); err == nil {
 		t.Fatal("no error")
 	}
 	if log.String() != "line 1\nline 2\nline 3\n" {

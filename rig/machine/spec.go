@@ -10,7 +10,10 @@ package machine
 
 import (
 	"fmt"
+	"os"
 	"strings"
+
+	"dsoftbus-rig/nodes/agentapi"
 )
 
 // DefaultMemory is a machine's memory in MiB: the userland in its initramfs
@@ -49,6 +52,16 @@ type Spec struct {
 	Shared bool
 	// Incoming has the machine wait for a saved state, see Machine.Restore.
 	Incoming bool
+	// Handover gives the machine a file in which it finds who it is, see Files.
+	Handover bool
+}
+
+// Files are what a machine is given open.
+type Files struct {
+	Tap *os.File // of its network card; nil for a machine without one
+	// Handover is what the machine's agent finds as agentapi.HandoverFile, which
+	// holds a private key: so it has no name on the host. Nil without Spec.Handover.
+	Handover *os.File
 }
 
 // File descriptors of the child, in the order of exec.Cmd.ExtraFiles.
@@ -58,6 +71,7 @@ const (
 	fdControl
 	fdJournal
 	fdTap
+	fdHandover
 )
 
 // commandLine is what every machine's kernel is told.
@@ -117,6 +131,9 @@ func (s Spec) Args() []string {
 	if s.Incoming {
 		args = append(args, "-incoming", "defer")
 	}
+	if s.Handover {
+		args = append(args, "-fw_cfg", fmt.Sprintf("name=%s,file=/proc/self/fd/%d", agentapi.HandoverFile, fdHandover))
+	}
 	if s.MAC != "" {
 		args = append(args,
 			"-netdev", fmt.Sprintf("tap,id=lan,fd=%d", fdTap),
@@ -139,8 +156,8 @@ func (s Spec) CommandLine() string {
 	for _, arg := range s.Args() {
 		words = append(words, Quote(arg))
 	}
-	return fmt.Sprintf("# fd %d..%d are listening sockets (QMP, console, control, journal), fd %d is the tap\n%s\n",
-		fdQMP, fdJournal, fdTap, strings.Join(words, " "))
+	return fmt.Sprintf("# fd %d..%d are listening sockets (QMP, console, control, journal), fd %d is the tap, fd %d the handover\n%s\n",
+		fdQMP, fdJournal, fdTap, fdHandover, strings.Join(words, " "))
 }
 
 // Quote quotes one word for a POSIX shell, or leaves it when it needs none.

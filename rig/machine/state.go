@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+
+	"golang.org/x/sys/unix"
 )
 
 // Save stops the machine and writes its state, all but its memory, to file. The
@@ -92,4 +94,17 @@ func (m *Machine) giveFile(ctx context.Context, name string, file *os.File) erro
 		return bytes.Clone(data), err
 	})
 	return err
+}
+
+// Memory returns an open file without a name that holds data, for Files.Handover.
+func Memory(name string, data []byte) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make a file in memory: %w", err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	if _, err := f.Write(data); err != nil {
+		return nil, errors.Join(fmt.Errorf("make a file in memory: %w", err), f.Close())
+	}
+	return f, nil
 }

@@ -63,33 +63,59 @@ type Node struct {
 // A life is one machine of a node, from its start to its end.
 type life struct {
 	machine *machine.Machine
-	agent   *guest.Client // nil until the machine has booted
+	control net.Conn
+	clone   bool
+	from    int // of the node's log, where this life's lines begin
+	resumed time.Time
+	agent   *guest.Client // nil until the machine has an identity, or at least an agent that answers
 	journal progress
 	readers sync.WaitGroup
 	closers []io.Closer
 	wanted  bool // its end is wanted, so it is no news
 }
 
-// boot starts a machine, a clone of the saved one unless cold, and returns when
-// its agent answers.
-func (n *Node) boot(ctx context.Context, cold bool) error {
+// boot starts a machine: a clone of the saved one, which is left to become this
+// node, unless cold; else it returns when the machine's agent answers.
+func (n *Node) boot(ctx context.Context, cold bool, pairings []device.Pairing) error {
 	// What a machine that ended by itself has left is put away first.
 	n.down()
 	n.world.emit(record.Event{Kind: record.KindNode, Node: n.name, State: record.StateStarting})
-	l, err := n.start(ctx, cold)
+	var handover []byte
+	if n.world.cfg.Hardware.Saved.RAM != "" && !cold {
+		id, err := n.identity(pairings)
+		if err == nil {
+			handover, err = agentapi.Handover(id)
+		}
+		if err != nil {
+			return fmt.Errorf("configure node %s: %w", n.name, err)
+		}
+	}
+	l, err := n.start(ctx, handover)
 	if err != nil {
 		return n.wrap(record.NodeExited, err)
 	}
-	since := time.Now()
-	agent, _, err := guest.Reach(ctx, l.machine)
-	if err != nil {
-		reason := record.BootTimeout
-		if errors.Is(err, machine.ErrExited) {
-			reason = record.NodeExited
-		}
-		return n.wrap(reason, fmt.Errorf("the machine started, but its agent does not answer: %w", err))
+	if l.clone {
+		return nil
 	}
-	n.lap("agent", since)
+	agent, _, err := guest.Reach(ctx, l.machine, l.control)
+	if err != nil {
+		return n.unreached(err)
+	}
+	n.lap("agent", time.Since(l.resumed))
+	return n.reached(l, agent)
+}
+
+// unreached says that a machine runs, but nobody in it answers.
+func (n *Node) unreached(err error) error {
+	reason := record.BootTimeout
+	if errors.Is(err, machine.ErrExited) {
+		reason = record.NodeExited
+	}
+	return n.wrap(reason, fmt.Errorf("the machine started, but its agent does not answer: %w", err))
+}
+
+// reached notes that a machine's agent is there, and watches it from now on.
+func (n *Node) reached(l *life, agent *guest.Client) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if l.wanted {
@@ -101,18 +127,17 @@ func (n *Node) boot(ctx context.Context, cold bool) error {
 }
 
 // start starts the machine's process, with all its streams read from the first
-// byte on.
-func (n *Node) start(ctx context.Context, cold bool) (_ *life, err error) {
+// byte on. With a handover it is a clone.
+func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) {
 	spec := machine.Spec{Hardware: n.world.cfg.Hardware, Name: n.name, MAC: n.mac.String()}
 	saved := spec.Saved
-	clone := saved.RAM != "" && !cold
-	if clone {
-		spec.RAM, spec.Incoming = saved.RAM, true
+	l := &life{clone: handover != nil}
+	if l.clone {
+		spec.RAM, spec.Incoming, spec.Handover = saved.RAM, true, true
 	}
 	if err := os.WriteFile(n.files.QEMUCmd, []byte(spec.CommandLine()), 0o644); err != nil {
 		return nil, err
 	}
-	l := &life{}
 	defer func() {
 		if err != nil {
 			l.end()
@@ -141,30 +166,45 @@ func (n *Node) start(ctx context.Context, cold bool) (_ *life, err error) {
 	if err != nil {
 		return nil, err
 	}
+	defer tap.Close()
+	given := machine.Files{Tap: tap}
+	if l.clone {
+		if given.Handover, err = machine.Memory("handover", handover); err != nil {
+			return nil, err
+		}
+		defer given.Handover.Close()
+	}
 	// The process outlives the step that starts it; teardown ends it.
 	since := time.Now()
-	l.machine, err = machine.Start(context.WithoutCancel(ctx), spec, tap, stderr)
-	tap.Close()
+	l.machine, err = machine.Start(context.WithoutCancel(ctx), spec, given, stderr)
 	if err != nil {
 		return nil, err
 	}
-	n.lap("qemu", since)
+	n.lap("qemu", time.Since(since))
 	n.log.Resume()
+	l.from = n.log.Len()
+	// All ports are connected before a clone is restored, as they were when it was
+	// saved: it has nothing to find out.
 	for _, s := range []struct {
 		name string
 		read func(io.Reader)
 	}{
 		{"console", func(r io.Reader) { n.readConsole(r, consoleLog) }},
 		{"journal", func(r io.Reader) { n.readJournal(l, r, journalLog) }},
+		{"control", nil},
 	} {
 		conn, err := l.machine.Dial(ctx, s.name)
 		if err != nil {
 			return nil, err
 		}
 		l.closers = append(l.closers, conn)
+		if s.read == nil {
+			l.control = conn
+			continue
+		}
 		l.readers.Go(func() { s.read(conn) })
 	}
-	if clone {
+	if l.clone {
 		since := time.Now()
 		state, err := os.Open(saved.State)
 		if err != nil {
@@ -174,12 +214,13 @@ func (n *Node) start(ctx context.Context, cold bool) (_ *life, err error) {
 		if err := l.machine.Restore(ctx, state); err != nil {
 			return nil, err
 		}
-		n.lap("restore", since)
+		n.lap("restore", time.Since(since))
 	}
 	n.mu.Lock()
 	n.life = l
 	n.mu.Unlock()
 	l.readers.Go(func() { n.watchMachine(l) })
+	l.resumed = time.Now()
 	return l, l.machine.Resume(ctx)
 }
 
@@ -265,42 +306,72 @@ func (n *Node) agentError(l *life, err error) error {
 }
 
 // lap records how long a part of this node's start took.
-func (n *Node) lap(part string, since time.Time) {
-	n.world.emit(record.Event{Kind: record.KindPhase, Node: n.name, Name: part, Seconds: record.Seconds(time.Since(since))})
+func (n *Node) lap(part string, took time.Duration) {
+	n.world.emit(record.Event{Kind: record.KindPhase, Node: n.name, Name: part, Seconds: record.Seconds(took)})
 }
 
-// configure gives the machine its identity, its wall clock, fresh entropy and its
-// fixtures.
+// configure gives a machine that has booted its identity, or waits until a clone has
+// taken the one it was handed, and places what fixtures are too large to go along.
 func (n *Node) configure(ctx context.Context, pairings []device.Pairing) error {
-	since := time.Now()
-	l, err := n.alive()
-	if err != nil {
-		return err
+	n.mu.Lock()
+	l := n.life
+	asleep := l != nil && l.clone && l.agent == nil
+	n.mu.Unlock()
+	if asleep {
+		if err := n.awake(ctx, l); err != nil {
+			return err
+		}
+	} else {
+		var err error
+		if l, err = n.alive(); err != nil {
+			return err
+		}
+		since := time.Now()
+		id, err := n.identity(pairings)
+		if err != nil {
+			return fmt.Errorf("configure node %s: %w", n.name, err)
+		}
+		data, err := id.MarshalBinary()
+		if err != nil {
+			return fmt.Errorf("configure node %s: %w", n.name, err)
+		}
+		if err := l.agent.Call(ctx, agentapi.MethodConfigure, data, nil); err != nil {
+			return n.agentError(l, fmt.Errorf("configure node %s: %w", n.name, err))
+		}
+		n.lap("configure", time.Since(since))
 	}
-	files, pushed, err := n.content(pairings)
+	_, pushed, err := n.fixtures()
 	if err != nil {
 		return fmt.Errorf("configure node %s: %w", n.name, err)
-	}
-	entropy := make([]byte, entropyBytes)
-	rand.Read(entropy)
-	err = l.agent.Call(ctx, agentapi.MethodConfigure, agentapi.Configure{
-		Hostname: scenario.DeviceID(n.name),
-		MAC:      n.mac.String(),
-		Address:  n.world.prefix(n.addr).String(),
-		Clock:    time.Now(),
-		Entropy:  entropy,
-		Files:    files,
-	}, nil)
-	if err != nil {
-		return n.agentError(l, fmt.Errorf("configure node %s: %w", n.name, err))
 	}
 	for _, name := range pushed {
 		if err := l.agent.Push(ctx, n.fixture(name), name); err != nil {
 			return n.agentError(l, fmt.Errorf("place fixture on node %s: %w", n.name, err))
 		}
 	}
-	n.lap("configure", since)
 	return nil
+}
+
+// awake waits until a clone says that it is this node.
+func (n *Node) awake(ctx context.Context, l *life) error {
+	line, err := n.log.Wait(ctx, l.from, func(line console.Line) bool {
+		return line.Unit == agentapi.AgentUnit &&
+			(strings.HasPrefix(line.Text, agentapi.ConfiguredLine) || strings.HasPrefix(line.Text, agentapi.RefusedLine))
+	})
+	if err != nil {
+		return n.unreached(err)
+	}
+	took, ok := strings.CutPrefix(line.Text, agentapi.ConfiguredLine)
+	if !ok {
+		return fmt.Errorf("configure node %s: %s", n.name, strings.TrimPrefix(line.Text, agentapi.RefusedLine))
+	}
+	inside, err := time.ParseDuration(strings.ReplaceAll(took, " ", ""))
+	if err != nil {
+		return fmt.Errorf("configure node %s: its agent says %q", n.name, line.Text)
+	}
+	n.lap("agent", line.Time.Sub(l.resumed)-inside)
+	n.lap("configure", inside)
+	return n.reached(l, guest.New(l.control))
 }
 
 // fixture is where a fixture of this node lies on the host: a script may have
@@ -309,16 +380,27 @@ func (n *Node) fixture(name string) string {
 	return filepath.Join(n.world.cfg.Work, n.name, filepath.FromSlash(name))
 }
 
-// content returns what makes a machine this node: its identity and its fixtures.
-// What is too much for one call is named, to be pushed.
-func (n *Node) content(pairings []device.Pairing) (files []agentapi.File, pushed []string, err error) {
-	identity, err := device.Encode(device.Device{ID: scenario.DeviceID(n.name), Key: n.key}, pairings)
+// identity is what makes a machine this node, with the fixtures that go along.
+func (n *Node) identity(pairings []device.Pairing) (id agentapi.Identity, err error) {
+	id = agentapi.Identity{
+		Hostname: scenario.DeviceID(n.name), MAC: n.mac, Address: n.world.prefix(n.addr), Clock: time.Now(), Entropy: make([]byte, entropyBytes),
+	}
+	rand.Read(id.Entropy)
+	own, err := device.Encode(device.Device{ID: id.Hostname, Key: n.key}, pairings)
 	if err != nil {
-		return nil, nil, err
+		return id, err
 	}
-	for _, f := range identity {
-		files = append(files, agentapi.File{Path: path.Join(device.DefaultDir, f.Name), Mode: device.Mode, Content: f.Content})
+	for _, f := range own {
+		id.Files = append(id.Files, agentapi.File{Path: path.Join(device.DefaultDir, f.Name), Mode: device.Mode, Content: f.Content})
 	}
+	along, _, err := n.fixtures()
+	id.Files = append(id.Files, along...)
+	return id, err
+}
+
+// fixtures returns the node's fixtures that go along with its identity. What is too
+// much for that is named, to be pushed.
+func (n *Node) fixtures() (along []agentapi.File, pushed []string, err error) {
 	room := inlineBytes
 	for _, f := range n.world.cfg.Script.NodeFixtures(n.name) {
 		info, err := os.Stat(n.fixture(f.Name))
@@ -334,9 +416,9 @@ func (n *Node) content(pairings []device.Pairing) (files []agentapi.File, pushed
 			return nil, nil, err
 		}
 		room -= len(data)
-		files = append(files, agentapi.File{Path: f.Name, Mode: info.Mode().Perm(), Content: data})
+		along = append(along, agentapi.File{Path: f.Name, Mode: info.Mode().Perm(), Content: data})
 	}
-	return files, pushed, nil
+	return along, pushed, nil
 }
 
 // startServices starts the standard services and waits until each is ready.

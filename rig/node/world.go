@@ -160,7 +160,7 @@ func (w *World) Up(ctx context.Context, o scenario.UpOptions) error {
 		phase string
 		do    func(context.Context, *Node) error
 	}{
-		{"boot", func(ctx context.Context, n *Node) error { return n.boot(ctx, o.Cold) }},
+		{"boot", func(ctx context.Context, n *Node) error { return n.boot(ctx, o.Cold, w.pairings(n)) }},
 		{"configure", func(ctx context.Context, n *Node) error { return n.configure(ctx, w.pairings(n)) }},
 		{"services", func(ctx context.Context, n *Node) error {
 			if o.Only {

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -60,9 +62,9 @@ func Make(ctx context.Context, data json.RawMessage, _ io.Writer) error {
 	return nil
 }
 
-// save boots a machine to its idle agent and saves it.
+// save boots a machine until its agent waits to be somebody, and saves it.
 func save(ctx context.Context, s machine.Spec, port *lan.Port, state string) error {
-	r, err := start(ctx, s, port)
+	r, err := start(ctx, s, port, []byte{agentapi.HandoverWait})
 	if err != nil {
 		return err
 	}
@@ -70,12 +72,8 @@ func save(ctx context.Context, s machine.Spec, port *lan.Port, state string) err
 	if err := r.Resume(ctx); err != nil {
 		return err
 	}
-	select {
-	case <-r.idle:
-	case <-r.Done():
-		return r.Err()
-	case <-ctx.Done():
-		return context.Cause(ctx)
+	if err := r.await(ctx, agentapi.IdleLine); err != nil {
+		return err
 	}
 	f, err := os.Create(state)
 	if err != nil {
@@ -84,10 +82,17 @@ func save(ctx context.Context, s machine.Spec, port *lan.Port, state string) err
 	return errors.Join(r.Save(ctx, f), f.Sync(), f.Close())
 }
 
-// try restores a save and has its agent answer: what does not work here would
-// break every scenario.
+// try restores a save, hands it an identity, and has its agent answer: what does
+// not work here would break every scenario.
 func try(ctx context.Context, s machine.Spec, port *lan.Port, state string) error {
-	r, err := start(ctx, s, port)
+	handover, err := agentapi.Handover(agentapi.Identity{
+		Hostname: "try", MAC: net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1}, Address: netip.MustParsePrefix("10.42.0.1/24"),
+		Clock: time.Now(), Entropy: make([]byte, 64),
+	})
+	if err != nil {
+		return err
+	}
+	r, err := start(ctx, s, port, handover)
 	if err != nil {
 		return err
 	}
@@ -103,43 +108,61 @@ func try(ctx context.Context, s machine.Spec, port *lan.Port, state string) erro
 	if err := r.Resume(ctx); err != nil {
 		return err
 	}
-	agent, _, err := guest.Reach(ctx, r.Machine)
+	if err := r.await(ctx, agentapi.ConfiguredLine); err != nil {
+		return err
+	}
+	agent, _, err := guest.Reach(ctx, r.Machine, r.control)
 	if err != nil {
 		return err
 	}
 	return agent.Close()
 }
 
-// A running machine is one whose streams are drained.
+// A running machine is one whose streams are drained. Its control port is connected
+// from the beginning, as it will be in clones: to a saved machine it would be news.
 type running struct {
 	*machine.Machine
-	idle    chan struct{} // closed when the agent has nothing to do
+	control net.Conn
+	said    chan string // what the agent writes to the journal
 	readers sync.WaitGroup
 	conns   []net.Conn
 }
 
-func start(ctx context.Context, s machine.Spec, port *lan.Port) (*running, error) {
+func start(ctx context.Context, s machine.Spec, port *lan.Port, handover []byte) (_ *running, err error) {
 	tap, err := port.Open()
 	if err != nil {
 		return nil, err
 	}
 	defer tap.Close()
-	m, err := machine.Start(ctx, s, tap, os.Stderr)
+	file, err := machine.Memory("handover", handover)
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Machine: m, idle: make(chan struct{})}
-	for name, read := range map[string]func(io.Reader){
-		"console": func(r io.Reader) { _, _ = io.Copy(io.Discard, r) },
-		"journal": r.watch,
+	defer file.Close()
+	m, err := machine.Start(ctx, s, machine.Files{Tap: tap, Handover: file}, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	r := &running{Machine: m, said: make(chan string, 16)}
+	for _, stream := range []struct {
+		name string
+		read func(net.Conn)
+	}{
+		{"console", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }},
+		{"journal", func(c net.Conn) { r.listen(c) }},
+		{"control", nil},
 	} {
-		conn, err := m.Dial(ctx, name)
+		conn, err := m.Dial(ctx, stream.name)
 		if err != nil {
 			r.end()
 			return nil, err
 		}
 		r.conns = append(r.conns, conn)
-		r.readers.Go(func() { read(conn) })
+		if stream.read == nil {
+			r.control = conn
+			continue
+		}
+		r.readers.Go(func() { stream.read(conn) })
 	}
 	return r, nil
 }
@@ -153,15 +176,35 @@ func (r *running) end() {
 	}
 }
 
-// watch reads a journal to its end and closes idle at the line with which the
-// agent says that it has nothing to do.
-func (r *running) watch(stream io.Reader) {
-	said := false
+// listen reads a journal to its end. Nobody waits for more lines of an agent than
+// said holds.
+func (r *running) listen(stream io.Reader) {
 	_ = journal.SplitAt(stream, journal.MaxEntry, func(line []byte, _ bool) {
 		e, err := journal.Decode(line)
-		if err == nil && !said && e.Unit == agentapi.AgentUnit && e.Line() == agentapi.IdleLine {
-			said = true
-			close(r.idle)
+		if err == nil && e.Unit == agentapi.AgentUnit {
+			select {
+			case r.said <- e.Line():
+			default:
+			}
 		}
 	})
+}
+
+// await waits until the agent says a line that begins with prefix.
+func (r *running) await(ctx context.Context, prefix string) error {
+	for {
+		select {
+		case line := <-r.said:
+			if strings.HasPrefix(line, prefix) {
+				return nil
+			}
+			if strings.HasPrefix(line, agentapi.RefusedLine) {
+				return errors.New(line)
+			}
+		case <-r.Done():
+			return r.Err()
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }

@@ -49,7 +49,7 @@ const (
 // manifest says what a save is and how to tell that it is whole. It is written
 // last.
 type manifest struct {
-	Schema int       `json:"schema"` // 1
+	Schema int       `json:"schema"` // 2
 	Key    string    `json:"key"`    // what the save was made for, in one line
 	Made   time.Time `json:"made"`
 	Took   float64   `json:"seconds"` // for booting and saving
@@ -146,7 +146,7 @@ func prune(cacheDir, keep string) error {
 // spec is the machine that is saved. Its card's address is nobody's: every clone
 // sets its own.
 func spec(hw machine.Hardware) machine.Spec {
-	return machine.Spec{Hardware: hw, Name: "save", MAC: "52:54:00:00:00:00", Shared: true}
+	return machine.Spec{Hardware: hw, Name: "save", MAC: "52:54:00:00:00:00", Shared: true, Handover: true}
 }
 
 // key is everything that shapes a save. Kernel and initramfs are named by their
@@ -154,7 +154,7 @@ func spec(hw machine.Hardware) machine.Spec {
 func key(cfg Config) string {
 	s := spec(cfg.Hardware)
 	s.RAM = ramFile
-	return fmt.Sprintf("schema 1, QEMU %s, %s: %s", cfg.Version, processor(), s.CommandLine())
+	return fmt.Sprintf("schema 2, QEMU %s, %s: %s", cfg.Version, processor(), s.CommandLine())
 }
 
 // processor names the host's processor, which -cpu host and the emulator's choice
@@ -183,7 +183,7 @@ func check(dir string, cfg Config) error {
 	if err := json.Unmarshal(data, &m); err != nil {
 		return fmt.Errorf("%s: %w", filepath.Join(dir, manifestFile), err)
 	}
-	if m.Schema != 1 || m.Key != key(cfg) {
+	if m.Schema != 2 || m.Key != key(cfg) {
 		return fmt.Errorf("%s was made for something else", dir)
 	}
 	for name, want := range map[string]fileSum{ramFile: m.RAM, stateFile: m.State} {
@@ -258,7 +258,7 @@ func build(ctx context.Context, cfg Config, dir string) (err error) {
 	if copyErr != nil {
 		return copyErr
 	}
-	m := manifest{Schema: 1, Key: key(cfg), Made: time.Now().UTC(), Took: time.Since(start).Seconds()}
+	m := manifest{Schema: 2, Key: key(cfg), Made: time.Now().UTC(), Took: time.Since(start).Seconds()}
 	if m.RAM, err = sumOf(filepath.Join(aside, ramFile)); err != nil {
 		return err
 	}
