@@ -48,6 +48,10 @@ func Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	entropy, err := openEntropySink()
+	if err != nil {
+		return err
+	}
 	control, err := openPort(ctx, uevents, agentapi.ControlPort)
 	if err != nil {
 		return err
@@ -69,7 +73,7 @@ func Run(ctx context.Context) error {
 	s := &Server{
 		Journal:    journal.NewWriter(journalPort, monotonic),
 		Supervisor: NewSupervisor(),
-		Configure:  network.configure,
+		Configure:  configurer(entropy, network),
 		Modules:    modules,
 	}
 	host, err := newHostWatch(control)

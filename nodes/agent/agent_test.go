@@ -151,7 +151,7 @@ func TestBecome(t *testing.T) {
 }
 
 func TestEntropyMustBeEnough(t *testing.T) {
-	if err := addEntropy(make([]byte, minEntropy-1)); err == nil || !strings.Contains(err.Error(), "at least 32") {
+	if err := (entropySink{}).add(make([]byte, minEntropy-1)); err == nil || !strings.Contains(err.Error(), "at least 32") {
 		t.Errorf("got %v", err)
 	}
 }

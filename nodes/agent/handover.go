@@ -16,16 +16,25 @@ import (
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/fwcfg"
 	"dsoftbus-rig/nodes/journal"
+
+	"golang.org/x/sys/unix"
 )
+
+// settled is how long after its start a kernel has nothing left to do by itself. The
+// last of it is a second look at the clock's frequency (tsc_refine_calibration_work),
+// a second after the devices were found.
+const settled = 4 * time.Second
 
 // takeOver is where a machine that is to be saved waits, and where its clones begin:
 // each with an identity of its own, which it takes. In any other machine it does
 // nothing, nor in a clone that was reset: that one has booted, and is configured
 // like any machine that has.
 //
-// The waiting is a loop, at full speed, for the short time until the machine is
-// saved. A clone then goes on in the middle of it; woken from sleep it would first
-// run thousands of pieces of kernel code that bring about no more.
+// The machine is settled first, so that no clone has to do what a kernel leaves for
+// after its boot. Nothing tells when the device's content is another one, which
+// happens between two instructions; so the agent looks again every millisecond, for
+// the short time until the machine is saved. A clone wakes up from one of these naps:
+// that takes a tenth of the pieces of kernel code that the news of a connection does.
 func takeOver(s *Server, network card) (err error) {
 	file, err := fwcfg.Open(agentapi.HandoverFile)
 	switch {
@@ -41,10 +50,18 @@ func takeOver(s *Server, network card) (err error) {
 	if err := rehearse(network); err != nil {
 		return err
 	}
+	nap := func(d time.Duration) {
+		ts := unix.NsecToTimespec(int64(d))
+		_ = unix.Nanosleep(&ts, nil) // a signal makes it shorter, which does no harm
+	}
+	for monotonic() < settled {
+		nap(settled - monotonic())
+	}
 	if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte(agentapi.IdleLine), false); err != nil {
 		return err
 	}
 	for file.First() == agentapi.HandoverWait {
+		nap(time.Millisecond)
 	}
 	since := monotonic()
 	line := agentapi.ConfiguredLine

@@ -16,7 +16,6 @@ import (
 	"dsoftbus-rig/nodes/journal"
 
 	"github.com/hashicorp/yamux"
-	"github.com/pkg/sftp"
 	"golang.org/x/sys/unix"
 )
 
@@ -84,8 +83,10 @@ func (s *Server) stream(ctx context.Context, stream io.ReadWriter) {
 	switch r.Method {
 	case agentapi.MethodExec:
 		s.exec(ctx, stream, in, r)
-	case agentapi.MethodFiles:
-		s.files(stream, in)
+	case agentapi.MethodPut:
+		put(stream, in, r)
+	case agentapi.MethodGet:
+		get(stream, r)
 	default:
 		result, err := s.call(ctx, r)
 		_ = answer(stream, result, err)
@@ -181,21 +182,6 @@ func (s *Server) info() (agentapi.Info, error) {
 		Uptime:        monotonic(),
 		Modules:       s.Modules,
 	}, nil
-}
-
-// files serves SFTP on a stream until it ends.
-func (s *Server) files(stream io.ReadWriter, in *bufio.Reader) {
-	if answer(stream, nil, nil) != nil {
-		return
-	}
-	server, err := sftp.NewServer(struct {
-		io.Reader
-		io.Writer
-		io.Closer
-	}{in, stream, io.NopCloser(nil)})
-	if err == nil {
-		_ = server.Serve()
-	}
 }
 
 // exec runs a program on a stream until it ends, or until the other side, or the

@@ -91,15 +91,13 @@ func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writ
 // lenient is a writer that swallows after its first error: a reader that went
 // away must not stop the program that prints.
 type lenient struct {
-	w    io.Writer
-	dead bool
+	w   io.Writer
+	err error // the first one
 }
 
 func (l *lenient) Write(b []byte) (int, error) {
-	if !l.dead {
-		if _, err := l.w.Write(b); err != nil {
-			l.dead = true
-		}
+	if l.err == nil {
+		_, l.err = l.w.Write(b)
 	}
 	return len(b), nil
 }

@@ -6,8 +6,7 @@
 // the rig's own process made has nobody in between, and since a handshake of
 // SSH costs an emulated machine more than starting all its services. A stream
 // begins with one line, a JSON Request; the agent answers with one line, a JSON
-// Reply. What follows depends on the method: nothing, frames (package frame.go),
-// or SFTP. The journal port carries entries of package journal.
+// Reply. What follows depends on the method: nothing, frames, or a file. The journal port carries entries of package journal.
 //
 // A clone of a saved machine is given its identity before either: see Handover.
 //
@@ -16,6 +15,7 @@ package agentapi
 
 import (
 	"encoding/json"
+	"io/fs"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -49,7 +49,8 @@ const (
 	MethodStop      = "stop"      // Stop -> nothing
 	MethodKill      = "kill"      // Kill -> nothing
 	MethodExec      = "exec"      // Exec -> nothing; then frames, the last one FrameExit
-	MethodFiles     = "files"     // nothing -> nothing; then the agent serves SFTP
+	MethodPut       = "put"       // Put -> nothing; then the rig sends frames, the last one FrameEnd, and gets a second Reply
+	MethodGet       = "get"       // Get -> nothing; then frames, the last one FrameEnd
 )
 
 // Request begins a stream.
@@ -71,6 +72,18 @@ type Reply struct {
 type Exec struct {
 	// Argv is the program, looked up in the agent's PATH, and its arguments.
 	Argv []string `json:"argv"`
+}
+
+// Put writes a file, which appears whole or not at all, and makes the folders above
+// it.
+type Put struct {
+	Path string      `json:"path"`
+	Mode fs.FileMode `json:"mode"` // permission bits
+}
+
+// Get reads a file, of any kind that can be read to an end.
+type Get struct {
+	Path string `json:"path"`
 }
 
 // Exit says how a program ended.

@@ -7,12 +7,14 @@ import (
 	"sync"
 )
 
-// Kinds of frames, in which a program's streams share one of the connection's. A
-// frame is its kind, the length of its payload as u32 little endian, the payload.
+// Kinds of frames, in which what a program prints, or a file, goes over one of the
+// connection's streams. A frame is its kind, the length of its payload as u32 little endian, the payload.
 const (
 	FrameStdout = 'o'
 	FrameStderr = 'e'
-	FrameExit   = 'x' // a JSON Exit; the last one
+	FrameExit   = 'x' // a JSON Exit; the last one of a program
+	FrameBytes  = 'b' // of a file
+	FrameEnd    = 'z' // a JSON Reply; the last one of a file, which without it is not whole
 )
 
 // MaxFrame bounds a frame's payload, in bytes.

@@ -2,75 +2,20 @@ package guest
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 
 	"dsoftbus-rig/nodes/agentapi"
-
-	"github.com/pkg/sftp"
 )
-
-// sftpPacket is the size of one read or write request, in bytes: what every SFTP
-// server must take.
-const sftpPacket = 32 << 10
-
-// fileClient returns the connection's SFTP client, made at its first use.
-func (c *Client) fileClient() (*sftp.Client, error) {
-	c.filesMu.Lock()
-	defer c.filesMu.Unlock()
-	if c.files != nil {
-		return c.files, nil
-	}
-	s, _, err := c.request(agentapi.MethodFiles, nil)
-	if err != nil {
-		return nil, err
-	}
-	files, err := sftp.NewClientPipe(s, s, sftp.MaxPacket(sftpPacket), sftp.UseConcurrentWrites(true))
-	if err != nil {
-		s.abandon()
-		return nil, c.broken("start file transfer", err)
-	}
-	c.files = files
-	return files, nil
-}
-
-// transfer runs f, which copies over the SFTP client. When ctx ends, the
-// transfer's channel is closed, and f is not waited for long.
-func (c *Client) transfer(ctx context.Context, what string, f func(*sftp.Client) error) error {
-	_, err := await(ctx, func() (struct{}, error) {
-		files, err := c.fileClient()
-		if err != nil {
-			return struct{}{}, err
-		}
-		stop := context.AfterFunc(ctx, func() {
-			c.filesMu.Lock()
-			if c.files == files {
-				c.files = nil
-			}
-			c.filesMu.Unlock()
-			files.Close()
-		})
-		defer stop()
-		if err := f(files); err != nil {
-			if ctx.Err() != nil {
-				return struct{}{}, context.Cause(ctx)
-			}
-			return struct{}{}, c.broken(what, err)
-		}
-		return struct{}{}, nil
-	})
-	return err
-}
 
 // Push copies a file of the host into the machine, with its permission bits,
 // making the folders above it. The file appears whole, or not at all.
 func (c *Client) Push(ctx context.Context, src, dst string) error {
-	return c.transfer(ctx, fmt.Sprintf("push %s to %s", src, dst), func(files *sftp.Client) error {
+	return c.transfer(ctx, fmt.Sprintf("push %s to %s", src, dst), func(what string) error {
 		from, err := os.Open(src)
 		if err != nil {
 			return err
@@ -83,52 +28,100 @@ func (c *Client) Push(ctx context.Context, src, dst string) error {
 		if !info.Mode().IsRegular() {
 			return fmt.Errorf("%s is not a regular file", src)
 		}
-		return put(files, from, dst, info.Mode().Perm())
+		s, _, err := c.request(agentapi.MethodPut, agentapi.Put{Path: dst, Mode: info.Mode().Perm()})
+		if err != nil {
+			return err
+		}
+		defer s.abandon()
+		stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+		defer stop()
+		out := agentapi.NewFrameWriter(s)
+		if err := copyFrames(out.Stream(agentapi.FrameBytes), from); err != nil {
+			return c.broken(what, err)
+		}
+		var reply agentapi.Reply
+		err = out.WriteFrame(agentapi.FrameEnd, nil)
+		if err == nil {
+			err = json.NewDecoder(s).Decode(&reply)
+		}
+		if err != nil {
+			return c.broken(what, err)
+		}
+		return failure(reply)
 	})
 }
 
-// put writes a file aside and renames it.
-func put(files *sftp.Client, from io.Reader, dst string, perm fs.FileMode) error {
-	if err := files.MkdirAll(path.Dir(dst)); err != nil {
-		return fmt.Errorf("make %s: %w", path.Dir(dst), err)
-	}
-	aside := path.Join(path.Dir(dst), "."+path.Base(dst)+".rig")
-	to, err := files.Create(aside)
-	if err != nil {
-		return err
-	}
-	_, err = to.ReadFrom(from)
-	err = errors.Join(err, to.Close())
-	if err == nil {
-		err = files.Chmod(aside, perm)
-	}
-	if err == nil {
-		err = files.PosixRename(aside, dst)
-	}
-	if err != nil {
-		_ = files.Remove(aside)
-	}
+// copyFrames copies in pieces that are frames.
+func copyFrames(to io.Writer, from io.Reader) error {
+	// Hidden, so that io.Copy does not ask a file to do it in its own way.
+	_, err := io.CopyBuffer(struct{ io.Writer }{to}, struct{ io.Reader }{from}, make([]byte, agentapi.MaxFrame))
 	return err
+}
+
+// failure is what a reply says went wrong.
+func failure(reply agentapi.Reply) error {
+	if reply.Error != "" {
+		return errors.New(reply.Error)
+	}
+	return nil
 }
 
 // Pull copies a file of the machine to the host. The file appears whole, or not
 // at all.
 func (c *Client) Pull(ctx context.Context, src, dst string) error {
-	return c.transfer(ctx, fmt.Sprintf("pull %s to %s", src, dst), func(files *sftp.Client) error {
-		from, err := files.Open(src)
+	return c.transfer(ctx, fmt.Sprintf("pull %s to %s", src, dst), func(what string) error {
+		s, _, err := c.request(agentapi.MethodGet, agentapi.Get{Path: src})
 		if err != nil {
 			return err
 		}
-		defer from.Close()
+		defer s.abandon()
+		stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+		defer stop()
 		aside, err := os.CreateTemp(filepath.Dir(dst), ".pull-*")
 		if err != nil {
 			return err
 		}
 		defer os.Remove(aside.Name())
-		_, err = from.WriteTo(aside)
+		err = c.receive(s, aside, what)
 		if err := errors.Join(err, aside.Chmod(0o644), aside.Close()); err != nil {
 			return err
 		}
 		return os.Rename(aside.Name(), dst)
 	})
+}
+
+// receive reads the frames of a file.
+func (c *Client) receive(s io.Reader, to io.Writer, what string) error {
+	for {
+		kind, payload, err := agentapi.ReadFrame(s)
+		if err != nil {
+			return c.broken(what, err)
+		}
+		if kind == agentapi.FrameEnd {
+			var reply agentapi.Reply
+			if err := json.Unmarshal(payload, &reply); err != nil {
+				return err
+			}
+			return failure(reply)
+		}
+		if _, err := to.Write(payload); err != nil {
+			return err
+		}
+	}
+}
+
+// transfer runs f, which copies on a stream that ends with ctx, and is then not
+// waited for long.
+func (c *Client) transfer(ctx context.Context, what string, f func(what string) error) error {
+	_, err := await(ctx, func() (struct{}, error) {
+		err := f(what)
+		if err != nil && ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return struct{}{}, err
+	})
+	if err != nil && !errors.Is(err, ErrLost) && ctx.Err() == nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return err
 }

@@ -21,7 +21,6 @@ import (
 	"dsoftbus-rig/rig/machine"
 
 	"github.com/hashicorp/yamux"
-	"github.com/pkg/sftp"
 )
 
 // ErrLost is why everything on a connection ends when the agent is gone.
@@ -41,9 +40,6 @@ type Client struct {
 	end  sync.Once
 	done chan struct{} // closed when the connection has ended
 	err  error         // wraps ErrLost; valid after done
-
-	filesMu sync.Mutex
-	files   *sftp.Client
 }
 
 // Reach asks the agent of a machine, which may still be booting, who it is, over a
@@ -221,8 +217,8 @@ func (c *Client) request(method string, args any) (s stream, reply agentapi.Repl
 	}
 	if err != nil {
 		err = c.broken(method, err)
-	} else if reply.Error != "" {
-		err = errors.New(reply.Error)
+	} else {
+		err = failure(reply)
 	}
 	if err != nil {
 		s.abandon()

@@ -74,10 +74,7 @@ func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
 	defer m.Kill()
 	spoken := make(chan struct{})
 	for _, stream := range []string{"console", "journal"} {
-		conn, err := m.Dial(ctx, stream)
-		if err != nil {
-			return 0, err
-		}
+		conn := m.Stream(stream)
 		defer conn.Close()
 		readers.Go(func() {
 			if stream == "console" {
@@ -105,11 +102,7 @@ func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
 	if err := m.Resume(ctx); err != nil {
 		return 0, err
 	}
-	control, err := m.Dial(ctx, "control")
-	if err != nil {
-		return 0, err
-	}
-	agent, _, err := guest.Reach(ctx, m, control)
+	agent, _, err := guest.Reach(ctx, m, m.Stream("control"))
 	if err != nil {
 		return 0, err
 	}

@@ -32,6 +32,9 @@ const drainWait = time.Second
 // stderrTail is how much of QEMU's stderr is kept for error texts, in bytes.
 const stderrTail = 4 << 10
 
+// streams are the machine's sockets but that of QMP, in the order of their descriptors.
+var streams = []string{"console", "control", "journal"}
+
 // A Machine is one running QEMU process. Its methods may be called concurrently.
 type Machine struct {
 	spec    Spec
@@ -39,6 +42,7 @@ type Machine struct {
 	monitor *qmp.SocketMonitor
 	stderr  *console.Tail
 	events  chan Event
+	streams map[string]net.Conn
 
 	done chan struct{} // closed when the process is gone
 	err  error         // wraps ErrExited; valid after done
@@ -52,12 +56,12 @@ type Event struct {
 }
 
 // Start starts QEMU on a Spec. given stays the caller's; stderr receives what QEMU
-// itself prints. The machine is stopped at its very first instruction and its sockets are listening: connect
-// what you want to hear from the beginning, then Resume.
+// itself prints. The machine is stopped at its very first instruction and its streams
+// are connected: have them drained, then Resume.
 //
 // The process dies with ctx. Errors say what QEMU said.
 func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Machine, error) {
-	m := &Machine{spec: spec, stderr: &console.Tail{Max: stderrTail}, done: make(chan struct{}), events: make(chan Event, 64)}
+	m := &Machine{spec: spec, stderr: &console.Tail{Max: stderrTail}, done: make(chan struct{}), events: make(chan Event, 64), streams: map[string]net.Conn{}}
 	m.cmd = exec.CommandContext(ctx, spec.QEMU, spec.Args()...)
 	m.cmd.WaitDelay = drainWait
 	// QEMU prints nothing to stdout; what it did would be a complaint too.
@@ -65,7 +69,7 @@ func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Mach
 	m.cmd.Stdout = m.cmd.Stderr
 	// The machine must not outlive the rig, and Ctrl-C is the rig's alone.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	for _, name := range []string{"qmp", "console", "control", "journal"} {
+	for _, name := range append([]string{"qmp"}, streams...) {
 		f, err := listen(m.address(name))
 		if err != nil {
 			return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
@@ -78,8 +82,15 @@ func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Mach
 		return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
 	}
 	go m.wait()
-	if err := m.connectMonitor(ctx); err != nil {
+	err := m.connect(ctx)
+	if err == nil {
+		err = m.connectMonitor(ctx)
+	}
+	if err != nil {
 		m.Kill()
+		for _, conn := range m.streams {
+			conn.Close()
+		}
 		if !errors.Is(err, ErrExited) {
 			err = fmt.Errorf("start machine %s: %w", spec.Name, err)
 		}
@@ -106,20 +117,23 @@ func listen(address string) (*os.File, error) {
 	return l.File()
 }
 
-// Dial connects to one of the machine's streams: "console", "control" or
-// "journal". Each takes one connection at a time.
-func (m *Machine) Dial(ctx context.Context, stream string) (net.Conn, error) {
-	var d net.Dialer
-	c, err := d.DialContext(ctx, "unix", m.address(stream))
-	if err != nil {
-		select {
-		case <-m.done:
-			return nil, m.err
-		default:
-			return nil, fmt.Errorf("connect to the %s of machine %s: %w", stream, m.spec.Name, err)
+// Stream is the connection to one of the machine's streams: "console", "control" or
+// "journal". It is the caller's, who drains and closes it; it ends with the machine.
+func (m *Machine) Stream(name string) net.Conn { return m.streams[name] }
+
+// connect connects to the machine's streams. It does so before QEMU has looked at any
+// of its sockets, QMP's among them: so they are all connected when it answers there, and
+// to a restored machine, which was saved with its ports connected, none is news.
+func (m *Machine) connect(ctx context.Context) error {
+	for _, name := range streams {
+		var d net.Dialer
+		conn, err := d.DialContext(ctx, "unix", m.address(name))
+		if err != nil {
+			return fmt.Errorf("connect to its %s: %w", name, err)
 		}
+		m.streams[name] = conn
 	}
-	return c, nil
+	return nil
 }
 
 func (m *Machine) wait() {

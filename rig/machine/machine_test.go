@@ -184,11 +184,7 @@ func TestLife(t *testing.T) {
 		t.Errorf("before Resume: %s", got)
 	}
 	for _, stream := range []string{"console", "control", "journal"} {
-		c, err := m.Dial(t.Context(), stream)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
+		defer m.Stream(stream).Close()
 	}
 	if err := m.Resume(t.Context()); err != nil {
 		t.Fatal(err)
@@ -210,8 +206,8 @@ func TestLife(t *testing.T) {
 	if err := m.Run(t.Context(), "query-status", nil, nil); !errors.Is(err, ErrExited) {
 		t.Errorf("QMP after Kill: %v", err)
 	}
-	if _, err := m.Dial(t.Context(), "control"); !errors.Is(err, ErrExited) {
-		t.Errorf("Dial after Kill: %v", err)
+	if _, err := m.Stream("control").Read(make([]byte, 1)); err == nil {
+		t.Error("the control stream is open after Kill")
 	}
 }
 
@@ -238,13 +234,9 @@ func TestEventsComeAndEnd(t *testing.T) {
 
 func TestDeathEndsEveryWait(t *testing.T) {
 	m := idle(t)
-	console, err := m.Dial(t.Context(), "console")
-	if err != nil {
-		t.Fatal(err)
-	}
 	ended := make(chan error)
 	go func() {
-		_, err := console.Read(make([]byte, 1))
+		_, err := m.Stream("console").Read(make([]byte, 1))
 		ended <- err
 	}()
 	killed := exec.Command("kill", "-9", strconv.Itoa(m.Pid()))

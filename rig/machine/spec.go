@@ -82,9 +82,16 @@ const (
 //	                        clock calibration under software emulation takes long and may fail
 //	mitigations=off, nokaslr, random.trust_cpu=on, cryptomgr.notests
 //	                        a few hundred milliseconds of boot (see docs/machines.md)
+//	psi=0, lsm=none, audit=0, cgroup_disable=memory, nowatchdog
+//	                        accounting and checks, at every switch, file and page, that nobody asks for: an
+//	                        emulator has to translate each piece of them; a machine that hangs the rig notices itself
+//	GODEBUG, GOMAXPROCS     go to init's environment, and so to every program: no signals to goroutines that run
+//	                        for 10 ms, which under emulation all do, and no asking cgroups how many processors
+//	                        there are, of which a machine has one
 //	ipv6.disable=1          the contract is IPv4; router solicitations would only be noise
 const commandLine = "console=ttyS0 quiet panic=0 tsc=reliable no_timer_check mitigations=off nokaslr " +
-	"random.trust_cpu=on cryptomgr.notests ipv6.disable=1"
+	"random.trust_cpu=on cryptomgr.notests psi=0 lsm=none nowatchdog cgroup_disable=memory audit=0 ipv6.disable=1 " +
+	"GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1"
 
 // Args returns QEMU's arguments, without the program's name. The sockets and the
 // tap are file descriptors, which the machine inherits listening or open.

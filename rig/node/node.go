@@ -183,27 +183,11 @@ func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) 
 	n.lap("qemu", time.Since(since))
 	n.log.Resume()
 	l.from = n.log.Len()
-	// All ports are connected before a clone is restored, as they were when it was
-	// saved: it has nothing to find out.
-	for _, s := range []struct {
-		name string
-		read func(io.Reader)
-	}{
-		{"console", func(r io.Reader) { n.readConsole(r, consoleLog) }},
-		{"journal", func(r io.Reader) { n.readJournal(l, r, journalLog) }},
-		{"control", nil},
-	} {
-		conn, err := l.machine.Dial(ctx, s.name)
-		if err != nil {
-			return nil, err
-		}
-		l.closers = append(l.closers, conn)
-		if s.read == nil {
-			l.control = conn
-			continue
-		}
-		l.readers.Go(func() { s.read(conn) })
-	}
+	consoleStream, journalStream := l.machine.Stream("console"), l.machine.Stream("journal")
+	l.control = l.machine.Stream("control")
+	l.closers = append(l.closers, consoleStream, journalStream, l.control)
+	l.readers.Go(func() { n.readConsole(consoleStream, consoleLog) })
+	l.readers.Go(func() { n.readJournal(l, journalStream, journalLog) })
 	if l.clone {
 		since := time.Now()
 		state, err := os.Open(saved.State)

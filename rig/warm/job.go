@@ -24,6 +24,9 @@ import (
 // bootWait bounds the boot of the machine that is saved.
 const bootWait = 2 * time.Minute
 
+// quiet is how long after its agent's last word a machine is saved.
+const quiet = 250 * time.Millisecond
+
 // A Job is one save for one worker.
 type Job struct {
 	Hardware machine.Hardware `json:"hardware"`
@@ -75,6 +78,13 @@ func save(ctx context.Context, s machine.Spec, port *lan.Port, state string) err
 	if err := r.await(ctx, agentapi.IdleLine); err != nil {
 		return err
 	}
+	// The line itself has set a few things going in the machine, and nothing tells
+	// when it is quiet again.
+	select {
+	case <-time.After(quiet):
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 	f, err := os.Create(state)
 	if err != nil {
 		return err
@@ -118,8 +128,7 @@ func try(ctx context.Context, s machine.Spec, port *lan.Port, state string) erro
 	return agent.Close()
 }
 
-// A running machine is one whose streams are drained. Its control port is connected
-// from the beginning, as it will be in clones: to a saved machine it would be news.
+// A running machine is one whose streams are drained.
 type running struct {
 	*machine.Machine
 	control net.Conn
@@ -128,7 +137,7 @@ type running struct {
 	conns   []net.Conn
 }
 
-func start(ctx context.Context, s machine.Spec, port *lan.Port, handover []byte) (_ *running, err error) {
+func start(ctx context.Context, s machine.Spec, port *lan.Port, handover []byte) (*running, error) {
 	tap, err := port.Open()
 	if err != nil {
 		return nil, err
@@ -143,27 +152,11 @@ func start(ctx context.Context, s machine.Spec, port *lan.Port, handover []byte)
 	if err != nil {
 		return nil, err
 	}
-	r := &running{Machine: m, said: make(chan string, 16)}
-	for _, stream := range []struct {
-		name string
-		read func(net.Conn)
-	}{
-		{"console", func(c net.Conn) { _, _ = io.Copy(io.Discard, c) }},
-		{"journal", func(c net.Conn) { r.listen(c) }},
-		{"control", nil},
-	} {
-		conn, err := m.Dial(ctx, stream.name)
-		if err != nil {
-			r.end()
-			return nil, err
-		}
-		r.conns = append(r.conns, conn)
-		if stream.read == nil {
-			r.control = conn
-			continue
-		}
-		r.readers.Go(func() { stream.read(conn) })
-	}
+	r := &running{Machine: m, said: make(chan string, 16), control: m.Stream("control")}
+	console, journal := m.Stream("console"), m.Stream("journal")
+	r.conns = []net.Conn{console, journal, r.control}
+	r.readers.Go(func() { _, _ = io.Copy(io.Discard, console) })
+	r.readers.Go(func() { r.listen(journal) })
 	return r, nil
 }
 
