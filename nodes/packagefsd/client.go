@@ -9,8 +9,6 @@ import (
 	"net"
 	"os"
 	"strings"
-	"sync"
-	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -197,69 +195,4 @@ func checkAnswer(msg []byte, flags, files int) (int64, error) {
 	default:
 		return 0, fmt.Errorf("the package service refused: %s", strings.ToValidUTF8(text, "?"))
 	}
-}
-
-// file is a File over a received descriptor.
-type file struct {
-	f    *os.File
-	raw  syscall.RawConn
-	size int64
-	made unix.Timespec // modification time when resolved
-
-	mu    sync.Mutex // guards what fstat fills
-	now   unix.Stat_t
-	stat  error
-	fstat func(fd uintptr) // made once: a closure for each read would be garbage for each read
-}
-
-// newFile checks that f is what the service said it is. It takes f over only
-// when it succeeds.
-func newFile(f *os.File, size int64) (*file, error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	opened := &file{f: f, raw: raw, size: size}
-	opened.fstat = func(fd uintptr) { opened.stat = unix.Fstat(int(fd), &opened.now) }
-	if err := opened.look(); err != nil {
-		return nil, fmt.Errorf("look at the received descriptor: %w", err)
-	}
-	if opened.now.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("%w: the descriptor is not a regular file", errMalformed)
-	}
-	if opened.now.Size != size {
-		return nil, ErrChanged
-	}
-	opened.made = opened.now.Mtim
-	return opened, nil
-}
-
-func (f *file) look() error {
-	if err := f.raw.Control(f.fstat); err != nil {
-		return err
-	}
-	return f.stat
-}
-
-func (f *file) Size() int64 { return f.size }
-
-func (f *file) Close() error { return f.f.Close() }
-
-// ReadAt reads like any io.ReaderAt, and fails with ErrChanged once the file
-// was rewritten in place. The look comes after the read: what it vouches for
-// is then already in p.
-func (f *file) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.f.ReadAt(p, off)
-	if err != nil && err != io.EOF {
-		return 0, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if err := f.look(); err != nil {
-		return 0, fmt.Errorf("look at the open file: %w", err)
-	}
-	if f.now.Size != f.size || f.now.Mtim != f.made {
-		return 0, ErrChanged
-	}
-	return n, err
 }
