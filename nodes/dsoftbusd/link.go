@@ -5,12 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"dsoftbus-rig/nodes/device"
+	"dsoftbus-rig/nodes/quickconn"
 	"dsoftbus-rig/protocol/pk"
 	"dsoftbus-rig/protocol/session"
 )
@@ -107,11 +107,17 @@ func (l *link) run(ctx context.Context) (came bool) {
 	return came
 }
 
-// inOneGo, in bytes, is less than half of what remotefs has on the way: it asks for more when half of that is answered.
+// inOneGo, in bytes, is more than a quarter of what remotefs has on the way, after which it asks for more, and less than
+// half: so the server still has requests when the next ones go out.
 const inOneGo = 384 << 10
 
 // receive takes in records until the session ends, and gives why.
 func (l *link) receive() (came bool, err error) {
+	others, err := quickconn.NewYielder()
+	if err != nil {
+		return false, err
+	}
+	defer others.Close()
 	unseen := 0 // bytes taken in since others could last run
 	for ; ; came = true {
 		if !l.sess.Ready() {
@@ -125,10 +131,11 @@ func (l *link) receive() (came bool, err error) {
 			return came, err
 		}
 		// With one processor nobody else runs until there is nothing left to receive. What came together goes on together,
-		// which costs the programs fewer wake-ups, but not so much of it that the peer gets no new requests meanwhile.
+		// which costs the programs fewer wake-ups, but not so much of it that the peer gets no new requests meanwhile: those
+		// wait in the programs' sockets.
 		if unseen += len(payload); unseen >= inOneGo {
 			unseen = 0
-			runtime.Gosched()
+			others.Yield()
 		}
 		l.heard.Store(int64(time.Since(l.born)))
 		if !came {
