@@ -78,13 +78,20 @@ func (f *file) Close() error { return f.f.Close() }
 // was rewritten in place. The look comes after the read: what it vouches for
 // is then already in p.
 func (f *file) ReadAt(p []byte, off int64) (int, error) {
-	n, err := f.readQuickly(p, off), error(nil)
-	if n < len(p) {
-		// The rest is not in memory, or not there at all.
-		var rest int
-		rest, err = f.f.ReadAt(p[n:], off+int64(n))
-		n += rest
+	f.mu.Lock()
+	n, looked := f.readQuickly(p, off)
+	now := &f.quick.now
+	same := now.Size == uint64(f.size) && now.Mtime.Sec*1e9+int64(now.Mtime.Nsec) == f.made.Nano()
+	f.mu.Unlock()
+	if looked && n == len(p) {
+		if !same {
+			return 0, ErrChanged
+		}
+		return n, nil
 	}
+	// The rest is not in memory, or not there at all.
+	rest, err := f.f.ReadAt(p[n:], off+int64(n))
+	n += rest
 	if err != nil && err != io.EOF {
 		return 0, err
 	}
@@ -99,43 +106,52 @@ func (f *file) ReadAt(p []byte, off int64) (int, error) {
 	return n, err
 }
 
-// readQuickly reads as much as there is without waiting for a device; 0 also
-// stands for every failure.
-func (f *file) readQuickly(p []byte, off int64) int {
+// readQuickly reads as much as there is without waiting for a device, and says
+// whether quick.now is how the file looked afterwards; 0 also stands for every
+// failure. mu is held.
+func (f *file) readQuickly(p []byte, off int64) (n int, looked bool) {
 	if len(p) == 0 || off < 0 {
-		return 0
+		return 0, false
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
 	q := &f.quick
-	q.to.Base, q.off, q.n = unsafe.SliceData(p), off, 0
+	q.to.Base, q.off, q.n, q.looked = unsafe.SliceData(p), off, 0, false
 	q.to.SetLen(len(p))
 	err := f.raw.Control(q.try)
 	q.to.Base = nil
 	if err != nil {
-		return 0
+		return 0, false
 	}
-	return q.n
+	return q.n, q.looked
 }
 
-// quickRead is a read by a system call that the Go scheduler is not told of, as
-// package quickconn's are and for the same reason: where a machine is emulated,
-// the watching thread takes it for one that blocks, and each read costs two or
-// three switches of threads. One that may block is not made.
+// quickRead is a read, and a look behind it, by system calls that the Go
+// scheduler is not told of, as package quickconn's are and for the same reason:
+// where a machine is emulated, the watching thread takes them for ones that
+// block, and each costs one or two switches of threads. One that may block is not
+// made.
 type quickRead struct {
-	to    unix.Iovec
-	off   int64
-	flags uintptr
-	n     int
-	try   func(fd uintptr)
+	to     unix.Iovec
+	off    int64
+	flags  uintptr
+	n      int
+	now    unix.Statx_t // it has the same form on every kind of machine
+	looked bool
+	try    func(fd uintptr)
 }
 
-// once makes the call. The offset's upper half is for machines whose registers
+// noPath stands for the descriptor itself.
+var noPath = [1]byte{}
+
+// once makes the calls. The offset's upper half is for machines whose registers
 // have 32 bits; others ignore it.
 func (q *quickRead) once(fd uintptr) {
 	n, _, errno := syscall.RawSyscall6(unix.SYS_PREADV2, fd, uintptr(unsafe.Pointer(&q.to)), 1,
 		uintptr(q.off), uintptr(q.off>>32), q.flags)
-	if errno == 0 {
-		q.n = int(n)
+	if errno != 0 {
+		return
 	}
+	q.n = int(n)
+	_, _, errno = syscall.RawSyscall6(unix.SYS_STATX, fd, uintptr(unsafe.Pointer(&noPath)), unix.AT_EMPTY_PATH,
+		unix.STATX_SIZE|unix.STATX_MTIME, uintptr(unsafe.Pointer(&q.now)), 0)
+	q.looked = errno == 0 && q.now.Mask&(unix.STATX_SIZE|unix.STATX_MTIME) == unix.STATX_SIZE|unix.STATX_MTIME
 }

@@ -42,16 +42,16 @@ func TestMemoryIsReadQuickly(t *testing.T) {
 	f := opened(t, raw, len(want))
 	p := make([]byte, 32768)
 	for off, n := range map[int64]int{0: 32768, 4097: 32768, 99_000: 1000, 100_000: 0, 1 << 40: 0, -1: 0} {
-		got := f.readQuickly(p, off)
-		if got != n || n > 0 && !bytes.Equal(p[:n], want[off:][:n]) {
-			t.Errorf("at %d: %d bytes, or other ones, want %d", off, got, n)
+		got, looked := f.readQuickly(p, off)
+		if got != n || looked != (off >= 0) || n > 0 && !bytes.Equal(p[:n], want[off:][:n]) {
+			t.Errorf("at %d: %d bytes, or other ones, want %d; looked: %t", off, got, n, looked)
 		}
 	}
-	if n := f.readQuickly(nil, 0); n != 0 {
+	if n, _ := f.readQuickly(nil, 0); n != 0 {
 		t.Errorf("read %d bytes into nothing", n)
 	}
 	f.Close()
-	if n := f.readQuickly(p, 0); n != 0 {
+	if n, looked := f.readQuickly(p, 0); n != 0 || looked {
 		t.Errorf("read %d bytes of a closed file", n)
 	}
 }
