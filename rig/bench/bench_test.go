@@ -300,7 +300,7 @@ func TestParseWords(t *testing.T) {
 // Every script is a well-formed scenario, with all a round has in it.
 func TestScripts(t *testing.T) {
 	p := &player{cfg: &Config{}, dir: t.TempDir()}
-	for _, name := range []string{"warm", "cold", "memory-2", "memory-3"} {
+	for _, name := range []string{"warm", "cold", "idle-2", "idle-3", "serving-2", "serving-3"} {
 		if _, err := p.embedded(name); err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -420,7 +420,10 @@ func synthetic(t *testing.T) *Report {
 			WarmPhases: map[string]*Samples{"configure": one(0.02), "boot": one(0.05)},
 			WarmNodes:  map[string]*Samples{"agent": one(0.0031), "qemu": one(0.05), "zzz": one(0.0001), "restore": one(0.02), "configure": one(0.02)},
 		},
-		Memory:    &Memory{Two: one(80 << 20), Three: one(100 << 20), Further: one(20 << 20)},
+		Memory:    &Memory{
+			Idle:    Clones{Two: one(80 << 20), Three: one(100 << 20), Further: one(20 << 20)},
+			Serving: Clones{Two: one(120 << 20), Three: one(170 << 20), Further: one(50 << 20)},
+		},
 		Roundtrip: &Roundtrip{Whole: one(0.6), Phases: map[string]*Samples{"script": one(0.1), "network": one(0.001)}},
 		Suite:     &Suite{Scenarios: []string{"a/one", "a/two"}, OneJob: &Pace{Seconds: 4, PerMinute: 30}, Default: &Pace{Seconds: 2, PerMinute: 60}},
 		Link:      link,

@@ -16,27 +16,39 @@ import (
 // Memory is what clones cost: the proportional set size of their QEMU processes, in which a page that several processes share, as
 // most pages of the saved machine's memory, counts for each by its share. Clones of other rigs on this host share them too.
 type Memory struct {
-	Two     *Samples `json:"two_clones_bytes,omitempty"`   // of two clones together, with their services running
-	Three   *Samples `json:"three_clones_bytes,omitempty"` // of three
-	Further *Samples `json:"further_clone_bytes,omitempty"`
+	Idle    Clones `json:"idle"`    // configured, with no service
+	Serving Clones `json:"serving"` // with their services running
+}
+
+// Clones are figures of several clones.
+type Clones struct {
+	Two     *Samples `json:"two_clones_bytes,omitempty"` // of two together
+	Three   *Samples `json:"three_clones_bytes,omitempty"`
+	Further *Samples `json:"further_clone_bytes,omitempty"` // three less two
 }
 
 // measureMemory plays scenarios that wait, and looks at their machines from outside.
 func measureMemory(ctx context.Context, p *player, r *Report) error {
 	rounds := p.cfg.rounds(someRounds)
 	p.cfg.Log(fmt.Sprintf("memory: %d rounds of two and of three clones", rounds))
-	var two, three, further []float64
-	defer func() { r.Memory = &Memory{Two: sampled(two), Three: sampled(three), Further: sampled(further)} }()
-	for range rounds {
-		ofTwo, err := p.clonesMemory(ctx, 2)
-		if err != nil {
-			return err
+	r.Memory = &Memory{}
+	for _, kind := range []struct {
+		name string
+		to   *Clones
+	}{{"idle", &r.Memory.Idle}, {"serving", &r.Memory.Serving}} {
+		var two, three, further []float64
+		for range rounds {
+			ofTwo, err := p.clonesMemory(ctx, kind.name, 2)
+			if err != nil {
+				return err
+			}
+			ofThree, err := p.clonesMemory(ctx, kind.name, 3)
+			if err != nil {
+				return err
+			}
+			two, three, further = append(two, ofTwo), append(three, ofThree), append(further, ofThree-ofTwo)
+			*kind.to = Clones{Two: sampled(two), Three: sampled(three), Further: sampled(further)}
 		}
-		ofThree, err := p.clonesMemory(ctx, 3)
-		if err != nil {
-			return err
-		}
-		two, three, further = append(two, ofTwo), append(three, ofThree), append(further, ofThree-ofTwo)
 	}
 	return nil
 }
@@ -44,9 +56,9 @@ func measureMemory(ctx context.Context, p *player, r *Report) error {
 // errMeasured ends a scenario that has been looked at.
 var errMeasured = errors.New("the measurement is over")
 
-// clonesMemory returns the bytes that n clones take together.
-func (p *player) clonesMemory(ctx context.Context, n int) (float64, error) {
-	item, err := p.embedded(fmt.Sprintf("memory-%d", n))
+// clonesMemory returns the bytes that n clones of a kind take together.
+func (p *player) clonesMemory(ctx context.Context, kind string, n int) (float64, error) {
+	item, err := p.embedded(fmt.Sprintf("%s-%d", kind, n))
 	if err != nil {
 		return 0, err
 	}

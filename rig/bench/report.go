@@ -14,7 +14,7 @@ import (
 
 // Schema is the version of a Report's JSON. It changes when a reader of the old form would misunderstand the new one; added fields
 // do not change it.
-const Schema = 1
+const Schema = 2
 
 // A Report is what was measured. A group that was not asked for is nil, one that failed has as much as was measured before.
 type Report struct {
@@ -70,7 +70,7 @@ const (
 	figureWarm      = "pair.warm_seconds.median"
 	figureColdWarm  = "pair.cold_over_warm"
 	figureTeardown  = "pair.teardown_seconds.median"
-	figureMemory    = "memory.further_clone_bytes.median"
+	figureMemory    = "memory.idle.further_clone_bytes.median"
 	figureRoundtrip = "roundtrip.whole_seconds.median"
 	figureSuite     = "suite.default_jobs.scenarios_per_minute"
 	figureNoise     = "link.reads_over_noise.median"
@@ -98,7 +98,7 @@ func targets(r *Report) []Target {
 		median(p.Teardown, Target{Figure: figureTeardown, AtMost: 0.100})
 	}
 	if m := r.Memory; m != nil {
-		median(m.Further, Target{Figure: figureMemory, AtMost: 40 << 20})
+		median(m.Idle.Further, Target{Figure: figureMemory, AtMost: 40 << 20})
 	}
 	if rt := r.Roundtrip; rt != nil {
 		median(rt.Whole, Target{Figure: figureRoundtrip, AtMost: 1.0})

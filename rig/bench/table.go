@@ -115,9 +115,12 @@ func (r *Report) WriteTable(w io.Writer) error {
 		t.row("teardown of a pair of clones", p.Teardown, seconds, figureTeardown)
 	}
 	if m := r.Memory; m != nil {
-		t.row("memory of two clones (PSS of QEMU)", m.Two, mebibytes, "")
-		t.row("memory of three clones", m.Three, mebibytes, "")
-		t.row("memory that a further clone adds", m.Further, mebibytes, figureMemory)
+		t.row("memory of two idle clones (PSS of QEMU)", m.Idle.Two, mebibytes, "")
+		t.row("  of three", m.Idle.Three, mebibytes, "")
+		t.row("memory that a further idle clone adds", m.Idle.Further, mebibytes, figureMemory)
+		t.row("memory of two clones with their services", m.Serving.Two, mebibytes, "")
+		t.row("  of three", m.Serving.Three, mebibytes, "")
+		t.row("  that a further one adds", m.Serving.Further, mebibytes, "")
 	}
 	if rt := r.Roundtrip; rt != nil {
 		t.row(roundtripName+", whole", rt.Whole, seconds, figureRoundtrip)
