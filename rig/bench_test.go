@@ -84,7 +84,7 @@ func TestBench(t *testing.T) {
 	}
 	figures := map[string]*bench.Samples{
 		"cold": r.Pair.Cold, "warm": r.Pair.Warm, "boot": r.Pair.WarmPhases["boot"], "configure": r.Pair.WarmPhases["configure"],
-		"teardown": r.Pair.Teardown, "two": r.Memory.Two, "three": r.Memory.Three, "further": r.Memory.Further,
+		"teardown": r.Pair.Teardown, "two": r.Memory.Idle.Two, "three": r.Memory.Idle.Three, "further": r.Memory.Idle.Further,
 		"whole": r.Roundtrip.Whole, "script": r.Roundtrip.Phases["script"], "services": r.Roundtrip.Phases["services"],
 	}
 	for name, s := range figures {
@@ -97,8 +97,8 @@ func TestBench(t *testing.T) {
 		if diff := warm - parts; diff > 1e-6 || diff < -1e-6 {
 			t.Errorf("round %d: %f, its parts %f", i, warm, parts)
 		}
-		if further := r.Memory.Three.Samples[i] - r.Memory.Two.Samples[i]; further != r.Memory.Further.Samples[i] {
-			t.Errorf("round %d: a clone adds %f, not %f", i, further, r.Memory.Further.Samples[i])
+		if further := r.Memory.Idle.Three.Samples[i] - r.Memory.Idle.Two.Samples[i]; further != r.Memory.Idle.Further.Samples[i] {
+			t.Errorf("round %d: a clone adds %f, not %f", i, further, r.Memory.Idle.Further.Samples[i])
 		}
 		if r.Roundtrip.Whole.Samples[i] <= r.Roundtrip.Phases["script"].Samples[i] {
 			t.Errorf("round %d: the script took longer than the whole", i)

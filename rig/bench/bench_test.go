@@ -420,7 +420,7 @@ func synthetic(t *testing.T) *Report {
 			WarmPhases: map[string]*Samples{"configure": one(0.02), "boot": one(0.05)},
 			WarmNodes:  map[string]*Samples{"agent": one(0.0031), "qemu": one(0.05), "zzz": one(0.0001), "restore": one(0.02), "configure": one(0.02)},
 		},
-		Memory:    &Memory{
+		Memory: &Memory{
 			Idle:    Clones{Two: one(80 << 20), Three: one(100 << 20), Further: one(20 << 20)},
 			Serving: Clones{Two: one(120 << 20), Three: one(170 << 20), Further: one(50 << 20)},
 		},

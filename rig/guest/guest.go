@@ -146,9 +146,9 @@ func (c *Client) Close() error {
 }
 
 // Watch asks the agent for a sign of life every so often, until the connection
-// ends or an answer takes longer than silence. It always returns an error, which
-// wraps ErrLost.
-func (c *Client) Watch(every, silence time.Duration) error {
+// ends or an answer takes longer than silence, unless the silence is excused: that of
+// a machine that is paused is. It always returns an error, which wraps ErrLost.
+func (c *Client) Watch(every, silence time.Duration, excused func() bool) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
@@ -162,12 +162,17 @@ func (c *Client) Watch(every, silence time.Duration) error {
 			defer close(answered)
 			_, _ = c.session.Ping()
 		}()
-		late := time.NewTimer(silence)
-		select {
-		case <-answered:
+		for waiting := true; waiting; {
+			late := time.NewTimer(silence)
+			select {
+			case <-answered:
+				waiting = false
+			case <-late.C:
+				if !excused() {
+					return fmt.Errorf("%w: no sign of life for %s", ErrLost, silence)
+				}
+			}
 			late.Stop()
-		case <-late.C:
-			return fmt.Errorf("%w: no sign of life for %s", ErrLost, silence)
 		}
 	}
 }

@@ -121,15 +121,24 @@ func listen(address string) (*os.File, error) {
 // "journal". It is the caller's, who drains and closes it; it ends with the machine.
 func (m *Machine) Stream(name string) net.Conn { return m.streams[name] }
 
+// Reconnect makes a new connection to a stream, once the old one is closed.
+func (m *Machine) Reconnect(ctx context.Context, name string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, "unix", m.address(name))
+	if err != nil {
+		return nil, m.Cause(fmt.Errorf("connect to the %s of machine %s: %w", name, m.spec.Name, err))
+	}
+	return conn, nil
+}
+
 // connect connects to the machine's streams. It does so before QEMU has looked at any
 // of its sockets, QMP's among them: so they are all connected when it answers there, and
 // to a restored machine, which was saved with its ports connected, none is news.
 func (m *Machine) connect(ctx context.Context) error {
 	for _, name := range streams {
-		var d net.Dialer
-		conn, err := d.DialContext(ctx, "unix", m.address(name))
+		conn, err := m.Reconnect(ctx, name)
 		if err != nil {
-			return fmt.Errorf("connect to its %s: %w", name, err)
+			return err
 		}
 		m.streams[name] = conn
 	}
@@ -268,6 +277,35 @@ func (m *Machine) converse(ctx context.Context, command string, ask func() ([]by
 
 // Resume lets the machine's processor run.
 func (m *Machine) Resume(ctx context.Context) error { return m.Run(ctx, "cont", nil, nil) }
+
+// Pause stops the machine's processor, and with it every clock the machine has but
+// the battery's.
+func (m *Machine) Pause(ctx context.Context) error { return m.Run(ctx, "stop", nil, nil) }
+
+// Status is QEMU's word for what the machine does: "running", "paused", …
+func (m *Machine) Status(ctx context.Context) (string, error) {
+	var status struct{ Status string }
+	err := m.Run(ctx, "query-status", nil, &status)
+	return status.Status, err
+}
+
+// Reset presses the machine's reset button. The event "RESET" says that it was, and
+// may come twice: firmware that finds itself started a second time resets the
+// machine once more. So from here on a machine that resets itself does so, where else
+// that is its end (-no-reboot), until RebootEnds.
+func (m *Machine) Reset(ctx context.Context) error {
+	if err := m.onReboot(ctx, "reset"); err != nil {
+		return err
+	}
+	return m.Run(ctx, "system_reset", nil, nil)
+}
+
+// RebootEnds makes a reset the machine's end again.
+func (m *Machine) RebootEnds(ctx context.Context) error { return m.onReboot(ctx, "shutdown") }
+
+func (m *Machine) onReboot(ctx context.Context, action string) error {
+	return m.Run(ctx, "set-action", map[string]string{"reboot": action}, nil)
+}
 
 // Pid is QEMU's process id, in the rig's namespace.
 func (m *Machine) Pid() int { return m.cmd.Process.Pid }

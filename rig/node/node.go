@@ -72,6 +72,9 @@ type life struct {
 	readers sync.WaitGroup
 	closers []io.Closer
 	wanted  bool // its end is wanted, so it is no news
+	paused  bool
+	serving bool          // the standard services were started
+	reset   chan struct{} // closed at the machine's next reset; nil when nobody waits for one
 }
 
 // boot starts a machine: a clone of the saved one, which is left to become this
@@ -122,7 +125,7 @@ func (n *Node) reached(l *life, agent *guest.Client) error {
 		return errors.Join(fmt.Errorf("node %s was taken down while it booted", n.name), agent.Close())
 	}
 	l.agent = agent
-	l.readers.Go(func() { n.watchAgent(l) })
+	l.readers.Go(func() { n.watchAgent(l, agent) })
 	return nil
 }
 
@@ -259,6 +262,8 @@ func (n *Node) alive() (*life, error) {
 		return nil, n.wrap(record.NodeExited, n.life.machine.Err())
 	case n.life.agent == nil:
 		return nil, fmt.Errorf("node %s is still booting", n.name)
+	case n.life.paused:
+		return nil, fmt.Errorf("node %s is paused; `resume %s` lets it go on", n.name, n.name)
 	}
 	return n.life, nil
 }
@@ -305,24 +310,12 @@ func (n *Node) configure(ctx context.Context, pairings []device.Pairing) error {
 		if err := n.awake(ctx, l); err != nil {
 			return err
 		}
-	} else {
-		var err error
-		if l, err = n.alive(); err != nil {
-			return err
-		}
-		since := time.Now()
-		id, err := n.identity(pairings)
-		if err != nil {
-			return fmt.Errorf("configure node %s: %w", n.name, err)
-		}
-		data, err := id.MarshalBinary()
-		if err != nil {
-			return fmt.Errorf("configure node %s: %w", n.name, err)
-		}
-		if err := l.agent.Call(ctx, agentapi.MethodConfigure, data, nil); err != nil {
-			return n.agentError(l, fmt.Errorf("configure node %s: %w", n.name, err))
-		}
-		n.lap("configure", time.Since(since))
+	} else if err := n.identify(ctx, pairings); err != nil {
+		return err
+	}
+	l, err := n.alive()
+	if err != nil {
+		return err
 	}
 	_, pushed, err := n.fixtures()
 	if err != nil {
@@ -333,6 +326,24 @@ func (n *Node) configure(ctx context.Context, pairings []device.Pairing) error {
 			return n.agentError(l, fmt.Errorf("place fixture on node %s: %w", n.name, err))
 		}
 	}
+	return nil
+}
+
+// identify gives a machine its identity through its agent.
+func (n *Node) identify(ctx context.Context, pairings []device.Pairing) error {
+	since := time.Now()
+	id, err := n.identity(pairings)
+	if err != nil {
+		return fmt.Errorf("configure node %s: %w", n.name, err)
+	}
+	data, err := id.MarshalBinary()
+	if err != nil {
+		return fmt.Errorf("configure node %s: %w", n.name, err)
+	}
+	if err := n.call(ctx, agentapi.MethodConfigure, data); err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	n.lap("configure", time.Since(since))
 	return nil
 }
 
@@ -407,6 +418,11 @@ func (n *Node) fixtures() (along []agentapi.File, pushed []string, err error) {
 
 // startServices starts the standard services and waits until each is ready.
 func (n *Node) startServices(ctx context.Context) error {
+	n.mu.Lock()
+	if n.life != nil {
+		n.life.serving = true
+	}
+	n.mu.Unlock()
 	from := n.log.Len()
 	for _, s := range services {
 		if err := n.Start(ctx, s.program, nil); err != nil {

@@ -12,6 +12,7 @@ import (
 
 	"dsoftbus-rig/nodes/journal"
 	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/guest"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/scenario"
 )
@@ -155,8 +156,15 @@ func (r *recorder) Write(b []byte) (int, error) {
 
 // watchMachine tells when the machine ends by itself.
 func (n *Node) watchMachine(l *life) {
-	for range l.machine.Events() {
-		// Drained; what they say shows in the process or the console.
+	for e := range l.machine.Events() {
+		if e.Name == "RESET" {
+			n.mu.Lock()
+			if l.reset != nil {
+				close(l.reset)
+				l.reset = nil
+			}
+			n.mu.Unlock()
+		}
 	}
 	// The events end with QMP's connection, just before the process.
 	<-l.machine.Done()
@@ -168,12 +176,23 @@ func (n *Node) watchMachine(l *life) {
 
 // watchAgent tells when the agent of a machine that still runs is gone, or
 // silent.
-func (n *Node) watchAgent(l *life) {
-	err := l.agent.Watch(pingEvery, time.Duration(float64(silence)*max(n.world.cfg.Slowdown, 1)))
-	if n.expected(l) {
+func (n *Node) watchAgent(l *life, agent *guest.Client) {
+	// A machine that was reset has another agent, or none yet.
+	expected := func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return l.wanted || l.agent != agent
+	}
+	paused := func() bool {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		return l.paused
+	}
+	err := agent.Watch(pingEvery, time.Duration(float64(silence)*max(n.world.cfg.Slowdown, 1)), paused)
+	if expected() {
 		return
 	}
-	if classed := n.agentError(l, err); classed != nil && !n.expected(l) && l.machine.Err() == nil {
+	if classed := n.agentError(l, err); classed != nil && !expected() && l.machine.Err() == nil {
 		n.lost(record.AgentLost, err)
 	}
 }

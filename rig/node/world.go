@@ -130,13 +130,39 @@ func (w *World) Log(name string) *console.Log {
 // Node returns a node that is up.
 func (w *World) Node(name string) (scenario.Node, error) {
 	n := w.find(name)
-	if n == nil {
-		return nil, fmt.Errorf("there is no node %s; declare it with `node %s` before `up`", name, name)
-	}
-	if err := n.ready(); err != nil {
+	if err := w.on(name, (*Node).ready); err != nil {
 		return nil, err
 	}
 	return n, nil
+}
+
+// on does something to a node that is declared.
+func (w *World) on(name string, do func(*Node) error) error {
+	n := w.find(name)
+	if n == nil {
+		return fmt.Errorf("there is no node %s; declare it with `node %s` before `up`", name, name)
+	}
+	return do(n)
+}
+
+// Pause stops a node's processor.
+func (w *World) Pause(ctx context.Context, name string) error {
+	return w.on(name, func(n *Node) error { return n.pause(ctx) })
+}
+
+// Resume lets a paused node go on.
+func (w *World) Resume(ctx context.Context, name string) error {
+	return w.on(name, func(n *Node) error { return n.resume(ctx) })
+}
+
+// Reset presses a node's reset button.
+func (w *World) Reset(ctx context.Context, name string) error {
+	return w.on(name, func(n *Node) error { return n.reset(ctx) })
+}
+
+// Crash cuts a node's power.
+func (w *World) Crash(_ context.Context, name string) error {
+	return w.on(name, (*Node).crash)
 }
 
 // Up makes nodes ready, side by side. A node that is up already is refused.
@@ -151,7 +177,7 @@ func (w *World) Up(ctx context.Context, o scenario.UpOptions) error {
 		if n == nil {
 			return fmt.Errorf("up: there is no node %s", name)
 		}
-		if n.ready() == nil {
+		if n.ready() == nil || n.isPaused() {
 			return fmt.Errorf("up: node %s is up already", name)
 		}
 		nodes = append(nodes, n)

@@ -31,6 +31,7 @@ const (
 	KindStepEnd       Kind = "step-end"       // Step, Seconds, Error, Ignored
 	KindMarker        Kind = "marker"         // Step, Node, Unit, Text, Guest: the line of a node that a step matched
 	KindNode          Kind = "node"           // Node, State, Text
+	KindFault         Kind = "fault"          // Name, State, Node, Text, Count: what was done to a node or the network on purpose
 	KindBudget        Kind = "budget"         // Name, Seconds, Limit
 	KindWarning       Kind = "warning"        // Text
 	KindScenarioEnd   Kind = "scenario-end"   // Result, Seconds, Failure, Text
@@ -45,6 +46,14 @@ const (
 	StateExited   = "exited" // ended by itself
 )
 
+// States of a fault, in events of KindFault: asked for by a step, injected, seen to have acted, taken back.
+const (
+	FaultAsked    = "asked"
+	FaultInjected = "injected"
+	FaultObserved = "observed"
+	FaultHealed   = "healed"
+)
+
 // An Event is one line of events.jsonl. Which fields beyond the first six are set depends on the Kind. Text from nodes and programs
 // is kept as it came (invalid UTF-8 replaced) and is not safe to print on a terminal without escaping.
 type Event struct {
@@ -55,7 +64,7 @@ type Event struct {
 	Scenario string    `json:"scenario,omitempty"` // "roundtrip/basic"; empty for the run's own events
 	Kind     Kind      `json:"kind"`
 
-	Name    string   `json:"name,omitempty"`    // of a run, a phase, a budget
+	Name    string   `json:"name,omitempty"`    // of a run, a phase, a budget; a fault's verb: "pause", "link", …
 	Total   int      `json:"total,omitempty"`   // how many scenarios the run is to have
 	Host    *Host    `json:"host,omitempty"`    // what runs the machines
 	Seed    *uint64  `json:"seed,omitempty"`    // what the order was shuffled by
@@ -69,7 +78,8 @@ type Event struct {
 	Stream  string   `json:"stream,omitempty"`  // "stdout", "stderr"
 	Node    string   `json:"node,omitempty"`    // "A"
 	Unit    string   `json:"unit,omitempty"`    // what printed it on the node: "dsoftbusd", "kernel"
-	State   string   `json:"state,omitempty"`   // of a node: starting, ready, down, exited
+	State   string   `json:"state,omitempty"`   // of a node: starting, ready, down, exited; of a fault: asked, injected, observed, healed
+	Count   uint64   `json:"count,omitempty"`   // what a fault has touched until now: frames, or events of a machine
 	Guest   float64  `json:"guest,omitempty"`   // the node's own monotonic clock, seconds
 	Seconds float64  `json:"seconds,omitempty"` // how long it took
 	Limit   float64  `json:"limit,omitempty"`   // how long it may take, seconds

@@ -36,6 +36,19 @@ type World interface {
 	// long as the scenario lasts. It is nil for a node that is not declared.
 	Log(name string) *console.Log
 
+	// Pause stops a node's processor. A paused node is up, but of no use.
+	Pause(ctx context.Context, name string) error
+
+	// Resume lets a paused node go on.
+	Resume(ctx context.Context, name string) error
+
+	// Reset presses a node's reset button, paused or not, and returns when it has
+	// booted and is configured again, with the standard services if it had them.
+	Reset(ctx context.Context, name string) error
+
+	// Crash cuts a node's power, paused or not. It is not up any more.
+	Crash(ctx context.Context, name string) error
+
 	LAN() LAN
 }
 

@@ -119,6 +119,29 @@ func (w *fakeWorld) Log(name string) *console.Log {
 	return nil
 }
 
+func (w *fakeWorld) Pause(_ context.Context, name string) error {
+	w.called("pause %s", name)
+	return nil
+}
+
+func (w *fakeWorld) Resume(_ context.Context, name string) error {
+	w.called("resume %s", name)
+	return nil
+}
+
+func (w *fakeWorld) Reset(_ context.Context, name string) error {
+	w.called("reset %s", name)
+	return nil
+}
+
+func (w *fakeWorld) Crash(_ context.Context, name string) error {
+	w.called("crash %s", name)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.nodes[name].up = false
+	return nil
+}
+
 func (w *fakeWorld) LAN() LAN { return w }
 
 func (w *fakeWorld) TCP(ctx context.Context, addr netip.AddrPort, send []byte) ([]byte, error) {

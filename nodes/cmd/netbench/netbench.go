@@ -20,7 +20,8 @@ type request struct {
 	count  int   // echoes
 	bytes  int64 // of a stream
 	record int   // bytes that a record carries
-	plain  bool  // the session goes over package net's own reads and writes
+	what   string
+	plain  bool // the session goes over package net's own reads and writes
 	stdout io.Writer
 	stderr io.Writer
 }
@@ -46,6 +47,9 @@ var commands = []command{
 		r.streamFlags(flags)
 		flags.IntVar(&r.record, "record", writeSize, fmt.Sprintf("bytes that a record carries behind the header of a READ's answer, at most %d", maxRecord))
 		flags.BoolVar(&r.plain, "plain", false, "read and write sockets as any Go program does, and not as dsoftbusd does")
+	}},
+	{name: "draw", usage: "-what random|sequence|ephemeral", peerless: true, run: draw, flags: func(r *request, flags *flag.FlagSet) {
+		flags.StringVar(&r.what, "what", "", "`thing` that no two machines draw alike: random bytes, a TCP connection's first sequence number, a handshake's ephemeral key")
 	}},
 }
 

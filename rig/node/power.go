@@ -1,0 +1,154 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"dsoftbus-rig/rig/guest"
+	"dsoftbus-rig/rig/record"
+)
+
+// pause stops the node's processor: it does nothing, and for it no time passes.
+func (n *Node) pause(ctx context.Context) error {
+	l, err := n.alive()
+	if err != nil {
+		return err
+	}
+	n.fault("pause", record.FaultAsked)
+	// Before it is so: nobody must miss the silence that follows.
+	n.setPaused(l, true)
+	if err := n.switched(ctx, l, l.machine.Pause, "paused"); err != nil {
+		n.setPaused(l, false)
+		return err
+	}
+	n.fault("pause", record.FaultInjected)
+	n.fault("pause", record.FaultObserved)
+	return nil
+}
+
+// resume lets a paused node go on.
+func (n *Node) resume(ctx context.Context) error {
+	if !n.isPaused() {
+		return fmt.Errorf("node %s is not paused", n.name)
+	}
+	n.mu.Lock()
+	l := n.life
+	n.mu.Unlock()
+	if err := n.switched(ctx, l, l.machine.Resume, "running"); err != nil {
+		return err
+	}
+	n.setPaused(l, false)
+	n.fault("pause", record.FaultHealed)
+	return nil
+}
+
+// switched asks QEMU for something and has QEMU itself say that it is so.
+func (n *Node) switched(ctx context.Context, l *life, ask func(context.Context) error, want string) error {
+	err := ask(ctx)
+	got := want
+	if err == nil {
+		got, err = l.machine.Status(ctx)
+	}
+	if err == nil && got != want {
+		err = fmt.Errorf("QEMU says that the machine is %s, not %s", got, want)
+	}
+	if l.machine.Err() != nil {
+		return n.wrap(record.NodeExited, l.machine.Err())
+	}
+	return err
+}
+
+func (n *Node) isPaused() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.life != nil && n.life.paused
+}
+
+func (n *Node) setPaused(l *life, paused bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	l.paused = paused
+}
+
+// crash cuts the node's power: nothing is flushed, and nobody is told.
+func (n *Node) crash() error {
+	n.mu.Lock()
+	up := n.life != nil && n.life.machine.Err() == nil
+	n.mu.Unlock()
+	if !up {
+		return n.ready()
+	}
+	n.fault("crash", record.FaultAsked)
+	n.down() // returns when the process is gone
+	n.fault("crash", record.FaultInjected)
+	n.fault("crash", record.FaultObserved)
+	return nil
+}
+
+// reset presses the node's reset button. It returns when the machine, which boots
+// from its kernel whether it was a clone or not, is the same node again: configured,
+// with its fixtures, and with the standard services if it had them.
+func (n *Node) reset(ctx context.Context) error {
+	happened := make(chan struct{})
+	n.mu.Lock()
+	l := n.life
+	if l == nil || l.machine.Err() != nil || l.agent == nil {
+		n.mu.Unlock()
+		_, err := n.alive()
+		return err
+	}
+	if l.reset != nil {
+		n.mu.Unlock()
+		return fmt.Errorf("node %s is being reset already", n.name)
+	}
+	old := l.agent
+	l.agent, l.paused, l.reset = nil, false, happened
+	n.mu.Unlock()
+	n.fault("reset", record.FaultAsked)
+	// The agent's end of the connection goes without a word.
+	_ = old.Close()
+	if err := l.machine.Reset(ctx); err != nil {
+		return n.wrap(record.NodeExited, err)
+	}
+	// What is still to come of the old kernel must not be taken for the new one's.
+	select {
+	case <-happened:
+	case <-l.machine.Done():
+		return n.wrap(record.NodeExited, l.machine.Err())
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the reset of node %s: %w", n.name, context.Cause(ctx))
+	}
+	n.fault("reset", record.FaultInjected)
+	// A machine that was paused is reset, and still paused.
+	if err := n.switched(ctx, l, l.machine.Resume, "running"); err != nil {
+		return err
+	}
+	conn, err := l.machine.Reconnect(ctx, "control")
+	if err != nil {
+		return n.wrap(record.NodeExited, err)
+	}
+	agent, _, err := guest.Reach(ctx, l.machine, conn)
+	if err != nil {
+		return n.unreached(err)
+	}
+	if err := l.machine.RebootEnds(ctx); err != nil {
+		return n.wrap(record.NodeExited, errors.Join(err, agent.Close()))
+	}
+	if err := n.reached(l, agent); err != nil {
+		return err
+	}
+	n.fault("reset", record.FaultObserved)
+	if err := n.configure(ctx, n.world.pairings(n)); err != nil {
+		return err
+	}
+	if l.serving {
+		return n.startServices(ctx)
+	}
+	return nil
+}
+
+// fault records what became of a fault of this node's machine.
+func (n *Node) fault(verb, state string) {
+	n.world.emit(record.Event{Kind: record.KindFault, Name: verb, Node: n.name, State: state, Count: 1})
+}
