@@ -92,7 +92,10 @@ type LAN struct {
 
 	mu       sync.Mutex
 	ports    map[string]*Port
-	teardown []func() error // what undoes what was made, in the order of making
+	filters  map[filterKey]*filter // in force; nil until there was one
+	impaired map[string]*impairing // by port
+	made     int                   // filters and impairments, ever: what is made gets a number of its own
+	teardown []func() error        // what undoes what was made, in the order of making
 	closed   bool
 }
 
