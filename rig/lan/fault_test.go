@@ -464,8 +464,8 @@ func TestProbeFilters(t *testing.T) {
 	same(t, "links", links(t), before)
 
 	// What the answer looks like where a part is missing.
-	err = fmt.Errorf("block A -> B: %w", noFilters("counting of matches in nftables", "CONFIG_NFT_NUMGEN", unix.ENOENT))
-	want := "block A -> B: this kernel has no counting of matches in nftables: no such file or directory (use a kernel with CONFIG_NFT_NUMGEN)"
+	err = fmt.Errorf("block A -> B: %w", noFilters("counting of matches in nftables", "nft_numgen", unix.ENOENT))
+	want := "block A -> B: this kernel has no counting of matches in nftables: no such file or directory (load it: `modprobe -a nft_numgen`, or use a kernel that has it)"
 	if !errors.Is(err, ErrNoFilters) || !errors.Is(err, unix.ENOENT) || err.Error() != want {
 		t.Errorf("error %q", err)
 	}

@@ -419,13 +419,13 @@ func first(d []Drops) Drops {
 func ProbeFilters() error {
 	probe := &nftables.Table{Family: nftables.TableFamilyBridge, Name: "rig-probe"}
 	if err := batch(func(c *nftables.Conn) { c.AddTable(probe) }); err != nil {
-		return noFilters("nftables in the bridge family", "CONFIG_NF_TABLES_BRIDGE", err)
+		return noFilters("nftables in the bridge family", "nf_tables", err)
 	}
 	for i, p := range filterParts {
 		err := batch(func(c *nftables.Conn) { addStop(c, probe, fmt.Sprint("probe", i), p.stop) })
 		if err != nil {
 			return errors.Join(
-				noFilters(p.what, p.option, err),
+				noFilters(p.what, p.modules, err),
 				batch(func(c *nftables.Conn) { c.DelTable(probe) }),
 			)
 		}
@@ -438,20 +438,20 @@ func ProbeFilters() error {
 
 // filterParts are what filters are made of, each with all that those before it have.
 var filterParts = []struct {
-	what, option string
-	stop         stop
+	what, modules string
+	stop          stop
 }{
-	{"chains and named counters in nftables", "CONFIG_NF_TABLES, CONFIG_NFT_COUNTER and CONFIG_NFT_OBJREF", stop{hook: nftables.ChainHookForward}},
-	{"chains before and behind a bridge in nftables", "CONFIG_NF_TABLES_BRIDGE", stop{hook: nftables.ChainHookPrerouting}},
-	{"matching of ports in nftables", "CONFIG_NF_TABLES", stop{hook: nftables.ChainHookPostrouting, match: Block{From: "a", To: "b", Proto: "tcp", Port: 1}.matches()}},
-	{"counting of matches in nftables", "CONFIG_NFT_NUMGEN", stop{hook: nftables.ChainHookForward, match: matchFirst(1)}},
+	{"chains and named counters in nftables", "nf_tables nft_counter nft_objref", stop{hook: nftables.ChainHookForward}},
+	{"chains before a bridge in nftables", "nf_tables", stop{hook: nftables.ChainHookPrerouting}},
+	{"matching of ports in nftables", "nft_meta_bridge", stop{hook: nftables.ChainHookPostrouting, match: Block{From: "a", To: "b", Proto: "tcp", Port: 1}.matches()}},
+	{"counting of matches in nftables", "nft_numgen", stop{hook: nftables.ChainHookForward, match: matchFirst(1)}},
 }
 
-func noFilters(what, option string, err error) error {
+func noFilters(what, modules string, err error) error {
 	if errors.Is(err, unix.EPERM) {
 		return explainNetlink(err)
 	}
-	return &HostError{Problem: "this kernel has no " + what, Next: "use a kernel with " + option, Err: lack{ErrNoFilters, err}}
+	return &HostError{Problem: "this kernel has no " + what, Next: "load it: `modprobe -a " + modules + "`, or use a kernel that has it", Err: lack{ErrNoFilters, err}}
 }
 
 // explainFilters finds out what is missing when the kernel's answer is one that it has for something unknown.
