@@ -177,6 +177,60 @@ func TestPlanModulesBuiltin(t *testing.T) {
 	}
 }
 
+// What is for demand alone is never in the boot's order, brings what it needs with it, in
+// load order, and is not missed where the kernel has it built in.
+func TestPlanModulesOnDemand(t *testing.T) {
+	plan := func(change func(tree map[string][]byte)) *modulePlan {
+		t.Helper()
+		tree := cloudModules(t, "")
+		change(tree)
+		p, err := planModules(quietCache(), testKernel, writeTree(t, tree))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.ContainsFunc(p.order, func(file string) bool { return strings.HasPrefix(file, "sch_") }) {
+			t.Errorf("loaded at boot: %v", p.order)
+		}
+		return p
+	}
+	netem := func(p *modulePlan) []string {
+		for _, chain := range p.optional {
+			if chain[0] == "sch_netem" {
+				return chain[1:]
+			}
+		}
+		return nil
+	}
+	const file = "kernel/net/sched/sch_netem.ko"
+	boot := plan(func(map[string][]byte) {}).order
+
+	p := plan(func(tree map[string][]byte) {
+		tree[file] = makeModule(t, testRelease, "virtio", "sch_second")
+		tree["kernel/net/sched/sch_second.ko"] = makeModule(t, testRelease, "sch_first")
+		tree["kernel/net/sched/sch_first.ko"] = makeModule(t, testRelease)
+	})
+	if d := cmp.Diff([]string{"sch_first.ko", "sch_second.ko", "sch_netem.ko"}, netem(p)); d != "" {
+		t.Errorf("with what it needs (-want +got):\n%s", d)
+	}
+	if d := cmp.Diff(boot, p.order); d != "" {
+		t.Errorf("the boot changed (-want +got):\n%s", d)
+	}
+	for what, change := range map[string]func(tree map[string][]byte){
+		"built in": func(tree map[string][]byte) {
+			tree["modules.builtin"] = append(tree["modules.builtin"], file+"\n"...)
+		},
+		"not there": func(map[string][]byte) {},
+	} {
+		p := plan(func(tree map[string][]byte) {
+			delete(tree, file)
+			change(tree)
+		})
+		if missing := slices.Contains(p.missing, "sch_netem"); missing != (what == "not there") || netem(p) != nil || p.files["sch_netem.ko"] != nil {
+			t.Errorf("%s: missing %t, files %v", what, missing, netem(p))
+		}
+	}
+}
+
 func TestPlanWithoutModules(t *testing.T) {
 	tests := []struct {
 		drivers, want string

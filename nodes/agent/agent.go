@@ -22,8 +22,8 @@ import (
 	"dsoftbus-rig/nodes/journal"
 )
 
-// moduleDir is where the image's modules layer puts the kernel modules and the
-// order to load them in.
+// moduleDir is where the image's modules layer puts the kernel modules, the order to
+// load them in, and the list of those that are loaded only on demand.
 const moduleDir = "/lib/rig/modules"
 
 // portWait bounds how long after loading the drivers the virtio-serial ports may
@@ -70,11 +70,15 @@ func Run(ctx context.Context) error {
 	if err := os.Setenv("PATH", "/bin:/bbin:/sbin:/usr/bin:/usr/sbin"); err != nil {
 		return err
 	}
+	faults := &impairer{network: network, modules: moduleDir}
 	s := &Server{
 		Journal:    journal.NewWriter(journalPort, monotonic),
 		Supervisor: NewSupervisor(),
 		Configure:  configurer(entropy, network),
 		Modules:    modules,
+		Impair:     faults.impair,
+		Impairment: faults.impairment,
+		StepClock:  stepClock,
 	}
 	host, err := newHostWatch(control)
 	if err != nil {

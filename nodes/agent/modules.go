@@ -41,6 +41,33 @@ func loadModules(dir string) (int, error) {
 	return n, nil
 }
 
+// loadOptional loads a module that no boot needs, after those it needs itself. Each
+// line of dir/optional has a module's name and the files to load for it, in order, of
+// which some may be loaded already. A module that is not listed is no error: it is built
+// in, or whoever needs it finds out.
+func loadOptional(dir, name string) error {
+	list, err := os.ReadFile(filepath.Join(dir, "optional"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("load kernel module %s: %w", name, err)
+	}
+	for line := range strings.Lines(string(list)) {
+		fields := strings.Fields(line)
+		if len(fields) == 0 || fields[0] != name {
+			continue
+		}
+		for _, file := range fields[1:] {
+			if err := loadModule(filepath.Join(dir, file)); err != nil {
+				return fmt.Errorf("for %s: %w", name, err)
+			}
+		}
+		return nil
+	}
+	return nil
+}
+
 // loadModule loads one module. ENOENT does not mean that the file is missing but
 // that the module needs a symbol nobody has loaded: the order is wrong.
 func loadModule(path string) error {

@@ -25,6 +25,9 @@ type Server struct {
 	Supervisor *Supervisor
 	Configure  func(agentapi.Identity) error
 	Modules    int // kernel modules loaded at boot
+	Impair     func(agentapi.Impairment) (before agentapi.ImpairmentStatistics, err error)
+	Impairment func() (agentapi.ImpairmentStatistics, error)
+	StepClock  func(agentapi.Step) (agentapi.Stepped, error)
 }
 
 // Serve serves one connection until it ends.
@@ -168,6 +171,20 @@ func (s *Server) call(ctx context.Context, r agentapi.Request) (any, error) {
 			return nil, err
 		}
 		return nil, s.Supervisor.Kill(c.Program, c.Signal)
+	case agentapi.MethodImpair:
+		var c agentapi.Impairment
+		if err := decode(r, &c); err != nil {
+			return nil, err
+		}
+		return s.Impair(c)
+	case agentapi.MethodImpairment:
+		return s.Impairment()
+	case agentapi.MethodClock:
+		var c agentapi.Step
+		if err := decode(r, &c); err != nil {
+			return nil, err
+		}
+		return s.StepClock(c)
 	}
 	return nil, fmt.Errorf("the agent knows no call %q", r.Method)
 }

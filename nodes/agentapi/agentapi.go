@@ -51,6 +51,10 @@ const (
 	MethodExec      = "exec"      // Exec -> nothing; then frames, the last one FrameExit
 	MethodPut       = "put"       // Put -> nothing; then the rig sends frames, the last one FrameEnd, and gets a second Reply
 	MethodGet       = "get"       // Get -> nothing; then frames, the last one FrameEnd
+
+	MethodImpair     = "impair"     // Impairment -> ImpairmentStatistics, of the one that this replaces
+	MethodImpairment = "impairment" // nothing -> ImpairmentStatistics, of the one in force
+	MethodClock      = "clock"      // Step -> Stepped
 )
 
 // Request begins a stream.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/netip"
 	"os"
@@ -26,6 +27,7 @@ type standIn struct {
 	*Client
 	near, far net.Conn
 	paused    sync.Mutex // held while the machine hangs
+	impaired  agentapi.ImpairmentStatistics
 
 	mu      sync.Mutex
 	journal bytes.Buffer
@@ -72,6 +74,9 @@ func (m *standIn) lines(t *testing.T) []string {
 	return out
 }
 
+// stepped is what a stand-in's clock shows.
+var stepped = time.Date(2024, 2, 29, 23, 59, 59, 1, time.UTC)
+
 func newStandIn(t *testing.T) *standIn {
 	t.Helper()
 	m := &standIn{}
@@ -96,6 +101,18 @@ func newStandIn(t *testing.T) *standIn {
 			return nil
 		},
 		Modules: 7,
+		Impair: func(i agentapi.Impairment) (agentapi.ImpairmentStatistics, error) {
+			before := m.impaired
+			m.impaired = agentapi.ImpairmentStatistics{Set: i != agentapi.Impairment{}, Packets: 1 << 40}
+			return before, i.Check()
+		},
+		Impairment: func() (agentapi.ImpairmentStatistics, error) { return m.impaired, nil },
+		StepClock: func(s agentapi.Step) (agentapi.Stepped, error) {
+			if s.By == math.MaxInt64 {
+				return agentapi.Stepped{}, errors.New("out of range")
+			}
+			return agentapi.Stepped{Before: stepped, After: stepped.Add(s.By)}, nil
+		},
 	}
 	served := make(chan struct{})
 	go func() {
@@ -483,5 +500,32 @@ func TestSomethingElseAnswers(t *testing.T) {
 	defer c.Close()
 	if _, err := c.Exec(t.Context(), []string{"true"}, io.Discard, io.Discard); !errors.Is(err, ErrLost) || !strings.Contains(err.Error(), "version") {
 		t.Fatalf("got %v", err)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	m := newStandIn(t)
+	var before, now agentapi.ImpairmentStatistics
+	if err := m.Call(t.Context(), agentapi.MethodImpair, agentapi.Impairment{Delay: time.Second, Loss: 0.5}, &before); err != nil || before.Set {
+		t.Fatalf("impair: %+v, %v", before, err)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodImpairment, nil, &now); err != nil || !now.Set || now.Packets != 1<<40 {
+		t.Fatalf("impairment: %+v, %v", now, err)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodImpair, agentapi.Impairment{Loss: 100.5}, nil); err == nil || !strings.Contains(err.Error(), "loss 100.5%") {
+		t.Errorf("impair by too much: %v", err)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodImpair, agentapi.Impairment{}, &before); err != nil || !before.Set {
+		t.Errorf("end: %+v, %v", before, err)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodImpair, nil, nil); err == nil || !strings.Contains(err.Error(), "request of impair") {
+		t.Errorf("impair without saying how: %v", err)
+	}
+	var s agentapi.Stepped
+	if err := m.Call(t.Context(), agentapi.MethodClock, agentapi.Step{By: -time.Nanosecond}, &s); err != nil || !s.Before.Equal(stepped) || s.After.Sub(s.Before) != -1 {
+		t.Errorf("clock: %+v, %v", s, err)
+	}
+	if err := m.Call(t.Context(), agentapi.MethodClock, agentapi.Step{By: math.MaxInt64}, &s); err == nil || !strings.Contains(err.Error(), "out of range") {
+		t.Errorf("clock too far: %v", err)
 	}
 }
