@@ -104,12 +104,8 @@ func filterFaults(filters map[filterKey]*filter, drops map[filterKey][]Drops) Fa
 			b.First = f.first
 			faults.Blocks = append(faults.Blocks, BlockFault{b, first(drops[key])})
 		case "partition":
-			var sum Drops
-			for _, d := range drops[key] {
-				sum.Frames += d.Frames
-				sum.Bytes += d.Bytes
-			}
-			faults.Partition = &sum
+			all := total(drops[key])
+			faults.Partition = &all
 		}
 	}
 	slices.SortFunc(faults.Cables, func(a, b CableFault) int { return cmp.Compare(a.Port, b.Port) })

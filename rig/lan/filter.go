@@ -176,6 +176,31 @@ func (l *LAN) Partition() error {
 	return nil
 }
 
+// EndPartition lets frames cross again and returns how many did not. Without a partition it does nothing.
+func (l *LAN) EndPartition() (Drops, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return Drops{}, fmt.Errorf("end the partition: %w", os.ErrClosed)
+	}
+	if l.filters[partitionKey] == nil {
+		return Drops{}, nil
+	}
+	drops, err := l.clearFilters(partitionKey)
+	if err != nil {
+		err = fmt.Errorf("end the partition: %w", explainNetlink(err))
+	}
+	return total(drops[partitionKey]), err
+}
+
+func total(drops []Drops) (all Drops) {
+	for _, d := range drops {
+		all.Frames += d.Frames
+		all.Bytes += d.Bytes
+	}
+	return all
+}
+
 // A filterKey says which fault a filter is.
 type filterKey struct {
 	kind  string // "cable", "block", "partition"

@@ -72,13 +72,14 @@ func (n *Node) setPaused(l *life, paused bool) {
 }
 
 // crash cuts the node's power: nothing is flushed, and nobody is told.
-func (n *Node) crash() error {
+func (n *Node) crash(ctx context.Context) error {
 	n.mu.Lock()
 	up := n.life != nil && n.life.machine.Err() == nil
 	n.mu.Unlock()
 	if !up {
 		return n.ready()
 	}
+	n.countBefore(ctx)
 	n.fault("crash", record.FaultAsked)
 	n.down() // returns when the process is gone
 	n.fault("crash", record.FaultInjected)
@@ -90,6 +91,7 @@ func (n *Node) crash() error {
 // from its kernel whether it was a clone or not, is the same node again: configured,
 // with its fixtures, and with the standard services if it had them.
 func (n *Node) reset(ctx context.Context) error {
+	n.countBefore(ctx)
 	happened := make(chan struct{})
 	n.mu.Lock()
 	l := n.life

@@ -41,6 +41,8 @@ type Config struct {
 type World struct {
 	cfg Config
 
+	faults ledger
+
 	mu     sync.Mutex
 	nodes  []*Node
 	upTime time.Duration
@@ -161,8 +163,8 @@ func (w *World) Reset(ctx context.Context, name string) error {
 }
 
 // Crash cuts a node's power.
-func (w *World) Crash(_ context.Context, name string) error {
-	return w.on(name, (*Node).crash)
+func (w *World) Crash(ctx context.Context, name string) error {
+	return w.on(name, func(n *Node) error { return n.crash(ctx) })
 }
 
 // Up makes nodes ready, side by side. A node that is up already is refused.

@@ -18,6 +18,7 @@ const (
 	ContentMismatch  Reason = "content-mismatch"
 	OverBudget       Reason = "budget"
 	StepFailed       Reason = "step-failed"
+	NeverTouched     Reason = "never-touched"
 	WorkerDied       Reason = "worker-died"
 	ColdDiffers      Reason = "cold-differs"
 	RunTimeout       Reason = "run-timeout"
@@ -70,6 +71,8 @@ var reasons = []ReasonInfo{
 		"Compare the durations of the steps in summary.json with those of a run that passed."},
 	{StepFailed, Failed, "a step of the script failed",
 		"Read the step's message; its output is in events.jsonl."},
+	{NeverTouched, Unproven, "every step held, but a fault that was asked for never touched a frame or a machine",
+		"Have something happen while the fault is in force, or say -maybe where it need not touch anything."},
 	{WorkerDied, Broken, "the process that ran the scenario ended without a verdict",
 		"Look for out-of-memory kills in the host's kernel log; the scenario's events.jsonl shows how far it came."},
 	{ColdDiffers, Broken, "the scenario went otherwise on booted machines than on clones",

@@ -65,7 +65,7 @@ func (e *Engine) prepare(st *Statement, step int, t *teller) (*call, error) {
 		}
 		c.args = append(c.args, boundText{argument: a.argument, text: text})
 		switch a.argument.kind {
-		case oneNode, nodeList:
+		case oneNode, nodeList, declaredNodes:
 			for _, name := range e.nodeNames(text) {
 				if !slices.Contains(c.nodes, name) {
 					c.nodes = append(c.nodes, name)
@@ -146,10 +146,16 @@ func (c *call) has(flag string) bool {
 
 // count returns the value of -count, or standard without it.
 func (c *call) count(standard int) int {
-	if n, err := strconv.Atoi(c.flags["count"]); err == nil {
+	if n := c.number("count"); n > 0 {
 		return n
 	}
 	return standard
+}
+
+// number returns the value of a flag that is a count, 0 without it.
+func (c *call) number(flag string) int {
+	n, _ := strconv.Atoi(c.flags[flag])
+	return n
 }
 
 // print adds to the step's stdout.

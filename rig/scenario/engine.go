@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -175,7 +176,29 @@ func (e *Engine) end(ctx context.Context, st *Statement, err error) Outcome {
 		f := e.failure(ctx, st, e.steps, err)
 		return Outcome{Result: f.Reason.Info().Result, Failure: f}
 	}
+	if err := e.proven(ctx); err != nil && out.Result == record.Passed {
+		f := e.failure(ctx, st, e.steps, err)
+		return Outcome{Result: f.Reason.Info().Result, Failure: f}
+	}
 	return out
+}
+
+// countWait bounds the last look at what faults have touched: kernels count, and answer
+// at once.
+const countWait = 10 * time.Second
+
+// proven returns nil when every fault of the scenario has touched something.
+func (e *Engine) proven(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(float64(countWait)*max(e.cfg.Slowdown, 1)))
+	defer cancel()
+	idle, err := e.cfg.World.Unproven(ctx)
+	if err != nil {
+		return failed(record.StepFailed, "count what faults have touched: %w", err)
+	}
+	if len(idle) > 0 {
+		return failed(record.NeverTouched, "%s", strings.Join(idle, "; "))
+	}
+	return nil
 }
 
 // place checks the script and writes its fixtures; ok is false when the scenario

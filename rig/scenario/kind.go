@@ -25,6 +25,11 @@ var (
 	oneNode  = &kind{check: checkOneNode, words: func(sc *scope) []string { return sc.nodes }}
 	nodeList = &kind{check: checkNodeList, words: func(sc *scope) []string { return append([]string{"*"}, sc.nodes...) }}
 
+	// A node that is declared, up or not: its cable is there all the same. The second
+	// takes '*', too.
+	declaredNode  = &kind{check: (*scope).declared, words: oneNode.words}
+	declaredNodes = &kind{check: checkAnyNode, words: nodeList.words}
+
 	// A node that `up` may bring up, and one that is being declared.
 	anyNode = &kind{check: checkAnyNode, words: nodeList.words}
 	newNode = &kind{check: checkNewNode, literal: true}

@@ -17,7 +17,7 @@ type Registry struct {
 // Commands returns the commands of the language.
 func Commands() *Registry {
 	r := &Registry{commands: map[string]*command{}}
-	for _, group := range [][]command{nodeCommands(), markerCommands(), powerCommands(), wireCommands(), textCommands(), fileCommands(), flowCommands()} {
+	for _, group := range [][]command{nodeCommands(), markerCommands(), powerCommands(), faultCommands(), wireCommands(), textCommands(), fileCommands(), flowCommands()} {
 		for _, cmd := range group {
 			r.commands[cmd.name] = &cmd
 			r.names = append(r.names, cmd.name)

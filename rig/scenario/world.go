@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"regexp"
 	"strings"
+	"time"
 
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/record"
@@ -48,6 +49,22 @@ type World interface {
 
 	// Crash cuts a node's power, paused or not. It is not up any more.
 	Crash(ctx context.Context, name string) error
+
+	// Link does something to a node's cable; Block and Unblock filter frames between two
+	// nodes, one way, nil meaning all blocks there are; Partition lets no frame cross; Heal
+	// ends all of these. A fault that this host and the nodes have no means for is an error.
+	Link(ctx context.Context, name string, l Link) error
+	Block(ctx context.Context, b Block) error
+	Unblock(ctx context.Context, which *Block) error
+	Partition(ctx context.Context, maybe bool) error
+	Heal(ctx context.Context) error
+
+	// Clock steps a node's wall clock.
+	Clock(ctx context.Context, name string, by time.Duration) error
+
+	// Unproven looks at the faults in force for the last time, and returns all of the
+	// scenario that never touched anything, each in half a sentence.
+	Unproven(ctx context.Context) ([]string, error)
 
 	LAN() LAN
 }

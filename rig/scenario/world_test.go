@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/record"
@@ -26,7 +27,8 @@ type fakeWorld struct {
 	names    []string
 	nodes    map[string]*fakeNode
 	programs map[string]guestProgram
-	calls    []string                        // what was asked for, in order
+	calls    []string // what was asked for, in order
+	unproven []string
 	up       func(ctx context.Context) error // nil: works
 	tcp      func(ctx context.Context, addr netip.AddrPort, send []byte) ([]byte, error)
 }
@@ -140,6 +142,42 @@ func (w *fakeWorld) Crash(_ context.Context, name string) error {
 	defer w.mu.Unlock()
 	w.nodes[name].up = false
 	return nil
+}
+
+func (w *fakeWorld) Link(_ context.Context, name string, l Link) error {
+	w.called("link %s %s maybe=%v", name, l, l.Maybe)
+	return nil
+}
+
+func (w *fakeWorld) Block(_ context.Context, b Block) error {
+	w.called("block %s first=%d maybe=%v", b, b.First, b.Maybe)
+	return nil
+}
+
+func (w *fakeWorld) Unblock(_ context.Context, which *Block) error {
+	w.called("unblock %v", which)
+	return nil
+}
+
+func (w *fakeWorld) Partition(_ context.Context, maybe bool) error {
+	w.called("partition maybe=%v", maybe)
+	return nil
+}
+
+func (w *fakeWorld) Heal(context.Context) error {
+	w.called("heal")
+	return nil
+}
+
+func (w *fakeWorld) Clock(_ context.Context, name string, by time.Duration) error {
+	w.called("clock %s %s", name, by)
+	return nil
+}
+
+func (w *fakeWorld) Unproven(context.Context) ([]string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.unproven, nil
 }
 
 func (w *fakeWorld) LAN() LAN { return w }
