@@ -64,8 +64,8 @@ func faultCommands() []command {
 				var words []string
 				for _, w := range b.all("WHAT") {
 					text, known := k.scope.value(w)
-					if !known {
-						return
+					if !known || linkWord.check(k.scope, text) != nil {
+						return // or has been reported already
 					}
 					words = append(words, text)
 				}
@@ -92,6 +92,12 @@ func faultCommands() []command {
 				{flags: []flag{within, first, maybe}, args: []argument{from, to, proto, port}},
 			},
 			prefixes: "!?", deadline: waitDeadline,
+			check: func(k *checker, st *Statement, b *binding) {
+				one, known := k.scope.value(b.args[0].word)
+				if other, alsoKnown := k.scope.value(b.args[1].word); known && alsoKnown && one == other {
+					k.problem(st, faultf("name another node", "no frame goes from node %s to itself", one))
+				}
+			},
 			run: func(ctx context.Context, c *call) error {
 				b := c.block()
 				return c.faulted(ctx, "", "block "+b.String(), c.engine.cfg.World.Block(ctx, b))
