@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"bytes"
+	"encoding/binary"
 	"errors"
 	"math"
 	"path/filepath"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -21,7 +24,7 @@ import (
 
 func TestNetem(t *testing.T) {
 	const whole = math.MaxUint32
-	base := netlink.Netem{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: 3, Handle: 0x20000, Parent: netlink.HANDLE_ROOT}, Limit: netemLimit}
+	base := netlink.Netem{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: 3, Parent: netlink.HANDLE_ROOT}, Limit: netemLimit}
 	for _, tt := range []struct {
 		name string
 		want agentapi.Impairment
@@ -45,10 +48,103 @@ func TestNetem(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			want := base
 			tt.set(&want)
-			if d := cmp.Diff(&want, netem(3, 2, tt.want)); d != "" {
+			if d := cmp.Diff(&want, netem(3, tt.want)); d != "" {
 				t.Errorf("(-want +got):\n%s", d)
 			}
 		})
+	}
+}
+
+// A netem that is changed forgets only what it is told of: so all is there, zeros too.
+func TestNetemOptions(t *testing.T) {
+	zero := make([]byte, 16)
+	for name, tt := range map[string]struct {
+		q    netlink.Netem
+		want map[uint16][]byte
+	}{
+		"nothing": {netlink.Netem{}, map[uint16][]byte{
+			nl.TCA_NETEM_REORDER: zero[:8], nl.TCA_NETEM_CORRUPT: zero[:8], nl.TCA_NETEM_RATE: zero, nl.TCA_NETEM_RATE64: zero[:8],
+		}},
+		"all": {netlink.Netem{ReorderProb: 1, CorruptProb: 2, Rate64: 3}, map[uint16][]byte{
+			nl.TCA_NETEM_REORDER: {1, 7: 0}, nl.TCA_NETEM_CORRUPT: {2, 7: 0}, nl.TCA_NETEM_RATE: {3, 15: 0}, nl.TCA_NETEM_RATE64: {3, 7: 0},
+		}},
+		"a rate of more than 32 bits": {netlink.Netem{Rate64: 1 << 32}, map[uint16][]byte{
+			nl.TCA_NETEM_REORDER: zero[:8], nl.TCA_NETEM_CORRUPT: zero[:8],
+			nl.TCA_NETEM_RATE: {255, 255, 255, 255, 15: 0}, nl.TCA_NETEM_RATE64: {4: 1, 7: 0},
+		}},
+	} {
+		form := options(&tt.q).Serialize()[unix.SizeofRtAttr:]
+		if basic := form[:nl.SizeofTcNetemQopt]; !bytes.Equal(basic, make([]byte, nl.SizeofTcNetemQopt)) {
+			t.Errorf("%s: begins with %v", name, basic)
+		}
+		attrs, err := nl.ParseRouteAttr(form[nl.SizeofTcNetemQopt:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := map[uint16][]byte{}
+		for _, a := range attrs {
+			got[a.Attr.Type] = a.Value
+		}
+		if d := cmp.Diff(tt.want, got); d != "" {
+			t.Errorf("%s (-want +got):\n%s", name, d)
+		}
+	}
+}
+
+// discipline is one as a kernel lists it, with both forms of its statistics.
+func discipline(link, parent uint32, kind string) []byte {
+	head := nl.TcMsg{Family: nl.FAMILY_ALL, Ifindex: int32(link), Handle: 0x80010000, Parent: parent}
+	message := head.Serialize()
+	add := func(a *nl.RtAttr) { message = append(message, a.Serialize()...) }
+	add(nl.NewRtAttr(nl.TCA_KIND, nl.ZeroTerminated(kind)))
+	new := nl.NewRtAttr(nl.TCA_STATS2, nil)
+	words := func(of ...uint32) (b []byte) {
+		for _, w := range of {
+			b = binary.NativeEndian.AppendUint32(b, w)
+		}
+		return b
+	}
+	new.AddRtAttr(nl.TCA_STATS_BASIC, append(binary.NativeEndian.AppendUint64(nil, 1<<40), words(10, 0)...))
+	new.AddRtAttr(nl.TCA_STATS_QUEUE, words(6, 600, 9, 8, 7))
+	add(new)
+	add(nl.NewRtAttr(nl.TCA_STATS, words(1, 1, 1, 1, 1, 1, 1, 1, 1, 1)))
+	return message
+}
+
+func TestParseStatistics(t *testing.T) {
+	want := agentapi.ImpairmentStatistics{Set: true, Packets: 10, Bytes: 1 << 40, Queued: 6, Backlog: 600, Dropped: 9, Requeues: 8, Overlimits: 7}
+	netem := discipline(2, netlink.HANDLE_ROOT, "netem")
+	if got, err := parseStatistics(2, netem); err != nil || got != want {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for what, message := range map[string][]byte{
+		"another link's":     discipline(1, netlink.HANDLE_ROOT, "netem"),
+		"another one's leaf": discipline(2, 0x10001, "netem"),
+		"another kind":       discipline(2, netlink.HANDLE_ROOT, "fq_codel"),
+	} {
+		if got, err := parseStatistics(2, message); err != nil || got != (agentapi.ImpairmentStatistics{}) {
+			t.Errorf("%s: %+v, %v", what, got, err)
+		}
+	}
+	if _, err := parseStatistics(2, netem[:nl.SizeofTcMsg-1]); err == nil {
+		t.Error("half a head is taken for one")
+	}
+}
+
+// What a discipline had done before an impairment was set does not count for that.
+func TestStatisticsSince(t *testing.T) {
+	all := agentapi.ImpairmentStatistics{Set: true, Packets: 10, Bytes: 1000, Dropped: 9, Requeues: 8, Overlimits: 7, Queued: 6, Backlog: 600}
+	i := &impairer{base: all}
+	if got := i.since(all); got != (agentapi.ImpairmentStatistics{Set: true, Queued: 6, Backlog: 600}) {
+		t.Errorf("at once: %+v", got)
+	}
+	all.Packets++
+	all.Dropped++
+	if got := i.since(all); got.Packets != 1 || got.Dropped != 1 {
+		t.Errorf("after a packet that passed and one that did not: %+v", got)
+	}
+	if got := i.since(agentapi.ImpairmentStatistics{}); got != (agentapi.ImpairmentStatistics{}) {
+		t.Errorf("none: %+v", got)
 	}
 }
 
@@ -90,7 +186,7 @@ func TestImpair(t *testing.T) {
 		}
 		t.Skip("this host's kernel has no netem, and says so")
 	}
-	for _, next := range []agentapi.Impairment{{Delay: time.Second}, {Loss: 100}, {Delay: time.Second, Reorder: 1}} {
+	for _, next := range []agentapi.Impairment{{Delay: time.Second, Duplicate: 1}, {Loss: 100}, {Delay: time.Second, Reorder: 1}} {
 		before, err := i.impair(next)
 		if err != nil || !before.Set {
 			t.Fatalf("replace: %+v, %v", before, err)
@@ -99,7 +195,7 @@ func TestImpair(t *testing.T) {
 		if err != nil || len(all) != 1 {
 			t.Fatalf("%v, %v", all, err)
 		}
-		got, want := all[0].(*netlink.Netem), netem(i.network.index, 1, next)
+		got, want := all[0].(*netlink.Netem), netem(i.network.index, next)
 		if got.CorruptProb != 0 || got.Rate64 != 0 || got.Latency != want.Latency || got.Loss != want.Loss || got.ReorderProb != want.ReorderProb {
 			t.Errorf("asked for %+v, there is %+v", want, got)
 		}
