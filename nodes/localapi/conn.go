@@ -112,7 +112,7 @@ func (c *Conn) queue(kind Kind, body []byte) error {
 		c.number(int(n))
 	}
 	if kind == KindFrame {
-		if lent, ok := c.Lend(body); ok {
+		if lent, ok := c.lends.Load().place(body); ok {
 			return c.queueLent(lent)
 		}
 	}
@@ -125,12 +125,13 @@ func (c *Conn) queue(kind Kind, body []byte) error {
 // its way with QueueLent. It never waits. It fails when no memory is shared or
 // free, and for frames so short that it would be of no use: then Queue the frame.
 // What was lent is to be queued in the same order.
-func (c *Conn) Lend(frame []byte) (Lent, bool) { return c.lends.Load().put(frame) }
+func (c *Conn) Lend(frame []byte) (Lent, bool) { return c.lends.Load().lend(frame) }
 
 // QueueLent is Queue for a frame that was lent.
 func (c *Conn) QueueLent(lent Lent) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.lends.Load().queued()
 	return c.queueLent(lent)
 }
 

@@ -37,6 +37,7 @@ type pool struct {
 	mem  []byte // nil once closed
 	next int    // slot to be used next; dsoftbusd's
 	used int    // slots not yet given back; dsoftbusd's
+	lent int    // frames that were lent and not yet queued; dsoftbusd's
 }
 
 // newPool makes the memory, and the descriptor by which the program gets it. The
@@ -97,20 +98,41 @@ func (p *pool) close() {
 // Lent is a frame in shared memory that was not yet queued.
 type Lent struct{ slot, length int }
 
-func (p *pool) put(frame []byte) (Lent, bool) {
+// lend puts a frame into the next slot; queued has to follow.
+func (p *pool) lend(frame []byte) (Lent, bool) { return p.put(frame, false) }
+
+// place is lend for a frame that is queued at once. It fails as long as frames that
+// were lent are not queued: this one would overtake them in the socket, not in the
+// ring, and so their slots would be taken for given back when its own is.
+func (p *pool) place(frame []byte) (Lent, bool) { return p.put(frame, true) }
+
+func (p *pool) put(frame []byte, atOnce bool) (Lent, bool) {
 	if p == nil || len(frame) < smallestPooled || len(frame) > MaxBody {
 		return Lent{}, false
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.mem == nil || p.used == poolSlots {
+	if p.mem == nil || p.used == poolSlots || atOnce && p.lent > 0 {
 		return Lent{}, false
 	}
 	lent := Lent{slot: p.next, length: len(frame)}
 	copy(p.mem[lent.slot*slotSize:], frame)
 	p.next = (p.next + 1) % poolSlots
 	p.used++
+	if !atOnce {
+		p.lent++
+	}
 	return lent, true
+}
+
+// queued notes that a frame which was lent is on its way.
+func (p *pool) queued() {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.lent--
 }
 
 // get gives the body that a message says where to find.

@@ -111,6 +111,62 @@ func TestSharedFull(t *testing.T) {
 	}
 }
 
+// TestQueuedBesideLent: a frame that found no memory when its turn came to be lent,
+// and is queued when there is some again, does not take a slot behind those that were
+// lent after it: the program gives slots back in the order in which it got frames.
+func TestQueuedBesideLent(t *testing.T) {
+	const count = 2 * poolSlots
+	c := opened(t, func(c *Conn) {
+		for n := range poolSlots {
+			c.Queue(KindFrame, body(n, 5000)) // all of the memory
+		}
+		if _, ok := c.Lend(body(poolSlots, 5000)); ok {
+			t.Error("lent more slots than there are")
+		}
+		c.Flush()
+		if _, _, err := c.Recv(); err != nil { // all of it comes back
+			t.Error(err)
+		}
+		late, ok := c.Lend(body(poolSlots+1, 5000))
+		if !ok {
+			t.Error("nothing was given back")
+		}
+		c.Queue(KindFrame, body(poolSlots, 5000))
+		c.QueueLent(late)
+		c.Flush()
+		// The program has taken the first of the two, and not the second.
+		if _, _, err := c.Recv(); err != nil {
+			t.Error(err)
+		}
+		for n := poolSlots + 2; n < count+2; n++ {
+			c.Queue(KindFrame, body(n, 5000))
+		}
+		c.Flush()
+	})
+	take := func(n int) {
+		t.Helper()
+		if _, got, err := c.Recv(); err != nil || !bytes.Equal(got, body(n, 5000)) {
+			t.Fatalf("message %d is %x…, %v", n, got[:2], err)
+		}
+	}
+	for n := range poolSlots {
+		take(n)
+	}
+	c.borrowed = false // as the next Recv would find it
+	c.returned.Add(1)
+	c.Send(KindFrame, nil)
+	take(poolSlots)
+	if c.borrowed {
+		c.borrowed = false
+		c.returned.Add(1)
+	}
+	c.Send(KindFrame, nil)
+	time.Sleep(100 * time.Millisecond) // all that is to come is in memory or in the socket
+	for n := poolSlots + 1; n < count+2; n++ {
+		take(n)
+	}
+}
+
 // TestNotShared: who does not ask for memory, or cannot be sent any, gets none.
 func TestNotShared(t *testing.T) {
 	near, far := net.Pipe()
