@@ -180,7 +180,7 @@ func (l *dialler) ended(a *attempt) bool {
 	if t == nil || t.running != a {
 		return false // of an endpoint that has gone
 	}
-	if t.failures == 0 {
+	if t.failures == 0 && l.d.markers.allow("dial "+l.peer.ID) {
 		l.d.log.Printf("dial %s: %v; trying on", l.peer.ID, a.err)
 	}
 	t.running = nil

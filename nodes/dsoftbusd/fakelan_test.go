@@ -44,6 +44,7 @@ type fakeHost struct {
 	down      bool        // its announces fail
 	swallows  bool        // connections to it neither succeed nor fail
 	refuses   bool        // connections to it are refused
+	cut       bool        // nothing crosses its cable: announces are lost, connections swallowed
 	announced []time.Time // when it announced
 	conns     []*fakeConn // its ends of connections
 }
@@ -97,7 +98,11 @@ func (h *fakeHost) Announce(data []byte) error {
 		return syscall.ENETUNREACH
 	}
 	h.announced = append(h.announced, time.Now())
+	cut := h.cut
 	h.mu.Unlock()
+	if cut {
+		return nil
+	}
 	h.lan.mu.Lock()
 	defer h.lan.mu.Unlock()
 	for _, to := range h.lan.hosts {
@@ -110,6 +115,9 @@ func (h *fakeHost) Announce(data []byte) error {
 
 // deliver puts a datagram into the host's inbox, or drops it when that is full, like a socket.
 func (h *fakeHost) deliver(from netip.Addr, data []byte) {
+	if h.isCut() {
+		return
+	}
 	select {
 	case h.inbox <- datagram{from, append([]byte(nil), data...)}:
 	default:
@@ -172,6 +180,12 @@ func (h *fakeHost) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error
 		<-ctx.Done()
 		return nil, context.Cause(ctx)
 	}
+	// TCP asks again after a second, and then after two more.
+	for wait := time.Second; h.isCut() || target.isCut(); wait *= 2 {
+		if !pause(ctx, wait) {
+			return nil, context.Cause(ctx)
+		}
+	}
 	if refuses {
 		return nil, syscall.ECONNREFUSED
 	}
@@ -179,6 +193,20 @@ func (h *fakeHost) dial(ctx context.Context, to netip.AddrPort) (net.Conn, error
 	target.accepted <- far
 	return near, nil
 }
+
+func (h *fakeHost) isCut() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.cut
+}
+
+// pull takes the host's cable out: its connections are dead from now on. plug puts it in again.
+func (h *fakeHost) pull() {
+	h.set(func() { h.cut = true })
+	h.freeze()
+}
+
+func (h *fakeHost) plug() { h.set(func() { h.cut = false }) }
 
 // freeze cuts every connection of the host without a word, as a power cut does: what the others send goes nowhere.
 func (h *fakeHost) freeze() {

@@ -22,6 +22,7 @@ type link struct {
 	sess *session.Conn
 	raw  *stream
 	up   bool // guarded by links.mu
+	told bool // the markers tell of this session
 
 	end      context.CancelCauseFunc // ends the link; the first cause counts
 	ctx      context.Context         // ends with the link
@@ -30,7 +31,6 @@ type link struct {
 	queue    chan work               // the peer's requests, in order
 	calls    *calls                  // this side's requests
 	received chan struct{}           // closed when no further record will be taken in
-	done     chan struct{}           // closed when nothing of the link is left
 }
 
 // work is a request of the peer as far as it can be judged without state. The frame itself is not kept: a peer could fill
@@ -51,6 +51,7 @@ func (w *work) waits() bool {
 var (
 	errReplaced = errors.New("replaced by a newer session")
 	errSilent   = errors.New("peer is silent")
+	errTaken    = errors.New("the session before it does not end")
 )
 
 // peerClosed is the peer's own reason.
@@ -72,20 +73,27 @@ func (d *daemon) newLink(peer *pairedPeer, s shaken) *link {
 		queue:    make(chan work, d.limits.ReadAhead-1), // one more is in the receiver's hand
 		calls:    newCalls(s.Conn),
 		received: make(chan struct{}),
-		done:     make(chan struct{}),
 	}
 }
 
 // run is the session's life. It returns when nothing is left of it, every handle freed. came says whether the peer has
 // sent a record at all.
 func (l *link) run(ctx context.Context) (came bool) {
-	defer close(l.done)
 	l.ctx, l.end = context.WithCancelCause(ctx)
 	if old := l.d.links.adopt(l); old != nil {
 		// A device has one session. That a new one was authenticated says that the old one is dead.
 		old.end(errReplaced)
-		<-old.done
 	}
+	if err := l.takeSeat(); err != nil {
+		l.end(err)
+		l.raw.Close()
+		l.d.links.remove(l)
+		if err == errTaken {
+			l.d.log.Printf("session with %s: %v", l.peer.ID, err)
+		}
+		return false
+	}
+	defer func() { <-l.peer.seat }()
 	l.heard.Store(int64(time.Since(l.born)))
 	var running sync.WaitGroup
 	running.Go(l.serve)
@@ -97,14 +105,32 @@ func (l *link) run(ctx context.Context) (came bool) {
 	l.end(err)
 	running.Wait()
 	l.d.links.remove(l)
-	if cause := context.Cause(l.ctx); came {
+	cause := context.Cause(l.ctx)
+	if came {
 		l.d.peers.lost(l.peer)
+	}
+	if l.told {
 		l.d.markers.print("dsoftbusd: session lost %s", l.peer.ID)
 		l.d.log.Printf("session with %s ended: %v", l.peer.ID, cause)
-	} else if ctx.Err() == nil {
+	} else if !came && ctx.Err() == nil && l.d.markers.allow("session "+l.peer.ID) {
 		l.d.log.Printf("session with %s ended before its first record: %v", l.peer.ID, cause)
 	}
 	return came
+}
+
+// takeSeat waits until the session before this one has freed all it held. It gives up when a newer session comes, so that
+// there is one that waits and no more, however fast a peer makes them.
+func (l *link) takeSeat() error {
+	patience := time.NewTimer(l.d.limits.HandshakeTimeout)
+	defer patience.Stop()
+	select {
+	case l.peer.seat <- struct{}{}:
+		return nil
+	case <-l.ctx.Done():
+		return context.Cause(l.ctx)
+	case <-patience.C:
+		return errTaken
+	}
 }
 
 // inOneGo, in bytes, is more than a quarter of what remotefs has on the way, after which it asks for more, and less than
@@ -140,7 +166,9 @@ func (l *link) receive() (came bool, err error) {
 		l.heard.Store(int64(time.Since(l.born)))
 		if !came {
 			l.d.links.comeUp(l)
-			l.d.markers.print("dsoftbusd: cross-vm session ok %s", l.peer.ID)
+			if l.told = l.d.markers.allow("session " + l.peer.ID); l.told {
+				l.d.markers.print("dsoftbusd: cross-vm session ok %s", l.peer.ID)
+			}
 		}
 		if err := l.take(channel, payload); err != nil {
 			return true, err
@@ -191,6 +219,7 @@ const batchSize = 128 << 10
 // serve answers the peer's requests in order, and frees its handles at the end.
 func (l *link) serve() {
 	s := newServer(l.d.packages, l.d.limits, l.d.log)
+	s.mayComplain = func() bool { return l.d.markers.allow("packages " + l.peer.ID) }
 	defer s.release()
 	var out answers
 	for {

@@ -14,13 +14,24 @@ type markers struct {
 	w    io.Writer
 	last map[string]time.Time // by kind: when a limited marker was printed; the kinds are constants of this package
 	once map[string]bool
+	rows map[string]*allowance // by kind; there is a fixed number of kinds for each paired peer
 }
+
+// allowance is what is left of a row.
+type allowance struct {
+	left int
+	at   time.Time // when left was right
+}
+
+// row is how many lines of a kind that paired peers cause are let through at once; then it is one in limitedInterval. It is far
+// more than restarts make, and what one that has gone bad can make of the log is bounded.
+const row = 64
 
 // limitedInterval is the least time between two limited markers of a kind.
 const limitedInterval = time.Second
 
 func newMarkers(w io.Writer) *markers {
-	return &markers{w: w, last: make(map[string]time.Time), once: make(map[string]bool)}
+	return &markers{w: w, last: make(map[string]time.Time), once: make(map[string]bool), rows: make(map[string]*allowance)}
 }
 
 // print prints one line. What peers chose must not be in it unless it was checked to be one line.
@@ -50,6 +61,27 @@ func (m *markers) printLimited(kind, line string) bool {
 	}
 	m.last[kind] = now
 	m.write(line)
+	return true
+}
+
+// allow says whether something of a kind may be printed: as often as row says at once, then once in limitedInterval.
+func (m *markers) allow(kind string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := time.Now()
+	a := m.rows[kind]
+	if a == nil {
+		a = &allowance{left: row, at: now}
+		m.rows[kind] = a
+	}
+	if more := now.Sub(a.at) / limitedInterval; more > 0 {
+		a.left = min(row, a.left+int(min(more, row)))
+		a.at = a.at.Add(more * limitedInterval)
+	}
+	if a.left == 0 {
+		return false
+	}
+	a.left--
 	return true
 }
 

@@ -30,6 +30,7 @@ type peers struct {
 type pairedPeer struct {
 	device.Pairing
 	wake chan struct{} // holds one: there is something new for the dialler
+	seat chan struct{} // holds one element while there is a session
 
 	// The rest is guarded by peers.mu.
 	seen sighting
@@ -56,7 +57,7 @@ func (s *sighting) fresh(now time.Time, limits Limits) bool {
 func newPeers(id string, key [session.KeySize]byte, pairings []device.Pairing, limits Limits) *peers {
 	p := &peers{id: id, key: key, limits: limits, paired: make(map[string]*pairedPeer, len(pairings))}
 	for _, pairing := range pairings {
-		p.paired[pairing.ID] = &pairedPeer{Pairing: pairing, wake: make(chan struct{}, 1), seen: sighting{id: pairing.ID}}
+		p.paired[pairing.ID] = &pairedPeer{Pairing: pairing, wake: make(chan struct{}, 1), seat: make(chan struct{}, 1), seen: sighting{id: pairing.ID}}
 	}
 	return p
 }

@@ -19,6 +19,8 @@ type server struct {
 	log      *log.Logger
 	handles  *handles
 	failing  bool // the package service has failed last time; said once
+	// mayComplain, if set, says whether a failure may be reported: sessions come and go, and so do failures.
+	mayComplain func() bool
 }
 
 // largestFile is the size up to which a file can be opened: offsets have 32 bits.
@@ -127,8 +129,9 @@ func (s *server) close(handle uint32) pk.Status {
 
 // complain reports the first of a row of failures: a client may ask again as fast as it likes.
 func (s *server) complain(err error) {
-	if !s.failing {
-		s.log.Printf("package service: %v; answering IO until it is back", err)
+	if s.failing || s.mayComplain != nil && !s.mayComplain() {
+		return
 	}
+	s.log.Printf("package service: %v; answering IO until it is back", err)
 	s.failing = true
 }
