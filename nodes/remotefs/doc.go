@@ -13,6 +13,7 @@
 // SessionError, which names the peer. The verdict of a server on one request
 // is a *pk.StatusError, and matches fs.ErrNotExist and the like by errors.Is.
 //
-// The package holds no sessions and no keys, caches nothing, and never
-// reconnects: a Client whose session was lost stays lost.
+// The package holds no sessions and no keys, and caches nothing. A Client never
+// reconnects: one whose session was lost stays lost. A Reader does, if asked, for
+// what may be asked twice, and never puts together what is not of one content.
 package remotefs

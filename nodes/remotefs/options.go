@@ -30,6 +30,9 @@ type Options struct {
 	// WindowBytes bounds what the READs of one transfer on the way ask for, in
 	// bytes; 1 MiB by default. One READ is always allowed.
 	WindowBytes int
+	// Retries is how often a Reader goes on over a new session when the one it
+	// had was lost; 0 by default. A Client takes no notice of it.
+	Retries int
 }
 
 const (
@@ -54,6 +57,8 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("chunk of %d bytes is outside 1..%d", o.Chunk, maxChunk)
 	case o.Window < 1 || o.Window > maxWindow:
 		return o, fmt.Errorf("window of %d requests is outside 1..%d", o.Window, maxWindow)
+	case o.Retries < 0:
+		return o, fmt.Errorf("%d retries are below none", o.Retries)
 	case o.WindowBytes < 0:
 		return o, fmt.Errorf("window of %d bytes is negative", o.WindowBytes)
 	}

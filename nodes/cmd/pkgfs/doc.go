@@ -24,7 +24,9 @@
 //
 // Flags of every command stand before its name: -socket, -wait for how long to
 // wait for a session with the peer, and -timeout for how long to wait for any
-// answer.
+// answer. With -retry stat, cat, get and sum go on over a new session, once, when
+// theirs is lost. What comes out is one content all the same: the beginning is read
+// again and compared, and a file that was replaced meanwhile is an error.
 //
 // Exit status: 0 when it succeeded (for pk: when every line got an answer,
 // whatever its status), 1 when it failed, with the reason on standard error, 2

@@ -15,7 +15,7 @@ import (
 
 // get copies a file next to where it shall be and renames it there when it is
 // whole: whatever goes wrong, the destination is what it was.
-func get(ctx context.Context, c *remotefs.Client, r *request) error {
+func get(ctx context.Context, c *remotefs.Reader, r *request) error {
 	path, to := r.args[0], r.args[1]
 	// Renaming would put a file in the place of a device or link.
 	info, err := os.Lstat(to)
@@ -31,7 +31,7 @@ func get(ctx context.Context, c *remotefs.Client, r *request) error {
 		return fmt.Errorf("get %s: %w", path, err)
 	}
 	defer aside.Cleanup()
-	if err := copyFile(ctx, c, path, aside); err != nil {
+	if _, err := c.Copy(ctx, path, aside); err != nil {
 		return err
 	}
 	if err := aside.CloseAtomicallyReplace(); err != nil {

@@ -34,14 +34,15 @@ type command struct {
 	usage    string // its arguments
 	peerless bool   // it needs no -peer
 	args     int    // how many it takes; -1: at least one
+	retries  bool   // it takes -retry
 	run      func(ctx context.Context, r *request) error
 }
 
 var commands = []command{
-	{name: "stat", usage: "PATH", args: 1, run: withPeer(statFile)},
-	{name: "cat", usage: "PATH", args: 1, run: withPeer(cat)},
-	{name: "get", usage: "PATH FILE", args: 2, run: withPeer(get)},
-	{name: "sum", usage: "PATH", args: 1, run: withPeer(sum)},
+	{name: "stat", usage: "PATH", args: 1, retries: true, run: withReader(statFile)},
+	{name: "cat", usage: "PATH", args: 1, retries: true, run: withReader(cat)},
+	{name: "get", usage: "PATH FILE", args: 2, retries: true, run: withReader(get)},
+	{name: "sum", usage: "PATH", args: 1, retries: true, run: withReader(sum)},
 	{name: "bench", usage: "PATH [-chunk N] [-window N] [-bytes N] [-count N]", args: 1, run: withPeer(bench)},
 	{name: "pk", usage: "LINE...", args: -1, run: withPeer(runLines)},
 	{name: "peers", peerless: true, run: listPeers},
@@ -68,6 +69,7 @@ func parse(args []string, stderr io.Writer) (*command, *request, error) {
 	flags.StringVar(&r.socket, "socket", localapi.DefaultSocket, "unix socket of dsoftbusd")
 	flags.DurationVar(&r.opts.Wait, "wait", 5*time.Second, "how long to wait for a session with the peer")
 	flags.DurationVar(&r.opts.Timeout, "timeout", 10*time.Second, "how long to wait for any answer before the session is given up")
+	retry := flags.Bool("retry", false, "go on over a new session, once, when the session is lost (stat, cat, get, sum)")
 	help := func() {
 		fmt.Fprintln(stderr, "usage:")
 		for _, c := range commands {
@@ -87,6 +89,12 @@ func parse(args []string, stderr io.Writer) (*command, *request, error) {
 	}
 	if !cmd.peerless && r.peer == "" {
 		return nil, nil, cli.Usagef("%s needs -peer, before the command: %s", cmd.name, cmd.line())
+	}
+	if *retry && !cmd.retries {
+		return nil, nil, cli.Usagef("-retry is not for %s, which is more than one may ask twice", cmd.name)
+	}
+	if *retry {
+		r.opts.Retries = 1
 	}
 	r.args = flags.Args()[1:]
 	if cmd.name == "bench" {
@@ -117,10 +125,20 @@ func (c *command) line() string {
 	return "pkgfs -peer ID " + c.name + " " + c.usage
 }
 
-// withPeer makes a command of a function that needs the peer.
+// withPeer makes a command of a function that needs one session with the peer.
 func withPeer(f func(ctx context.Context, c *remotefs.Client, r *request) error) func(context.Context, *request) error {
+	return dialled(remotefs.Dial, f)
+}
+
+// withReader makes a command of a function that goes on over another session where that was asked for.
+func withReader(f func(ctx context.Context, c *remotefs.Reader, r *request) error) func(context.Context, *request) error {
+	return dialled(remotefs.OpenReader, f)
+}
+
+func dialled[C io.Closer](dial func(ctx context.Context, socket, peer string, opts remotefs.Options) (C, error),
+	f func(ctx context.Context, c C, r *request) error) func(context.Context, *request) error {
 	return func(ctx context.Context, r *request) error {
-		c, err := remotefs.Dial(ctx, r.socket, r.peer, r.opts)
+		c, err := dial(ctx, r.socket, r.peer, r.opts)
 		if err != nil {
 			return err
 		}
@@ -137,7 +155,7 @@ func withPeer(f func(ctx context.Context, c *remotefs.Client, r *request) error)
 	}
 }
 
-func statFile(ctx context.Context, c *remotefs.Client, r *request) error {
+func statFile(ctx context.Context, c *remotefs.Reader, r *request) error {
 	info, err := c.Stat(ctx, r.args[0])
 	if err != nil {
 		return err
@@ -146,29 +164,18 @@ func statFile(ctx context.Context, c *remotefs.Client, r *request) error {
 	return err
 }
 
-func cat(ctx context.Context, c *remotefs.Client, r *request) error {
-	return copyFile(ctx, c, r.args[0], r.stdout)
+func cat(ctx context.Context, c *remotefs.Reader, r *request) error {
+	_, err := c.Copy(ctx, r.args[0], r.stdout)
+	return err
 }
 
-func sum(ctx context.Context, c *remotefs.Client, r *request) error {
+func sum(ctx context.Context, c *remotefs.Reader, r *request) error {
 	digest := sha256.New()
-	if err := copyFile(ctx, c, r.args[0], digest); err != nil {
+	if _, err := c.Copy(ctx, r.args[0], digest); err != nil {
 		return err
 	}
 	_, err := fmt.Fprintf(r.stdout, "%x  %s\n", digest.Sum(nil), plain(r.args[0]))
 	return err
-}
-
-// copyFile writes a whole file to w.
-func copyFile(ctx context.Context, c *remotefs.Client, path string, w io.Writer) error {
-	f, err := c.Open(ctx, path)
-	if err != nil {
-		return err
-	}
-	if _, err := f.WriteTo(w); err != nil {
-		return err
-	}
-	return f.Close()
 }
 
 func listPeers(ctx context.Context, r *request) error {

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -418,4 +419,42 @@ func FuzzParseLine(f *testing.F) {
 			t.Errorf("%q became %+v", text, request)
 		}
 	})
+}
+
+// TestRetry: a session that is lost in the middle is the end, unless going on was asked for.
+func TestRetry(t *testing.T) {
+	for _, retry := range []bool{false, true} {
+		var once sync.Once
+		s := newServer(t)
+		s.Answer = func(request, honest []byte, send func([]byte)) {
+			if r, status := pk.ParseRequest(request, true, pk.DefaultLimits()); status == pk.OK && r.Op == pk.Read && r.Offset > 100_000 {
+				lose := false
+				once.Do(func() { lose = true })
+				if lose {
+					s.Lose()
+					return
+				}
+			}
+			send(honest)
+		}
+		s.Start(t)
+		args := []string{"sum", "pkg:/system/big"}
+		if retry {
+			args = append([]string{"-retry"}, args...)
+		}
+		status, stdout, stderr := pkgfs(t, s, args...)
+		want := fmt.Sprintf("%x  pkg:/system/big\n", sha256.Sum256(big()))
+		if retry && (status != 0 || stdout != want || stderr != "") {
+			t.Errorf("with -retry: %d, %q, %q", status, stdout, stderr)
+		}
+		if !retry && (status != 1 || stdout != "" || !strings.Contains(stderr, "session with node-b: session lost node-b")) {
+			t.Errorf("without: %d, %q, %q", status, stdout, stderr)
+		}
+	}
+	for _, command := range []string{"bench pkg:/x", "pk x", "peers"} {
+		args := append([]string{"-retry"}, strings.Fields(command)...)
+		if status, _, stderr := pkgfs(t, newServer(t), args...); status != 2 || !strings.Contains(stderr, "-retry is not for") {
+			t.Errorf("%s: %d, %q", command, status, stderr)
+		}
+	}
 }
