@@ -24,6 +24,7 @@ import (
 	"dsoftbus-rig/nodes/cli"
 	"dsoftbus-rig/nodes/cmd/agent"
 	"dsoftbus-rig/nodes/cmd/dsoftbusd"
+	"dsoftbus-rig/nodes/cmd/hostile"
 	"dsoftbus-rig/nodes/cmd/netbench"
 	"dsoftbus-rig/nodes/cmd/packagefsd"
 	"dsoftbus-rig/nodes/cmd/pkgfs"
@@ -40,6 +41,7 @@ type program struct {
 var programs = []program{
 	{name: "agent", main: agent.Main},
 	{name: "dsoftbusd", main: dsoftbusd.Main, orderly: true},
+	{name: "hostile", main: hostile.Main, orderly: true},
 	{name: "netbench", main: netbench.Main, orderly: true},
 	{name: "packagefsd", main: packagefsd.Main, orderly: true},
 	{name: "pkgfs", main: pkgfs.Main, orderly: true},

@@ -99,6 +99,7 @@ func TestDispatch(t *testing.T) {
 		stderr string // begins with this
 	}{
 		{"dsoftbusd", "extra", 2, `dsoftbusd: unexpected argument "extra"`},
+		{"hostile", "nope", 2, `hostile: unknown command "nope"`},
 		{"netbench", "nope", 2, `netbench: unknown command "nope"`},
 		{"packagefsd", "extra", 2, `packagefsd: unexpected argument "extra"`},
 		{"pkgfs", "", 2, "pkgfs: no command"},
