@@ -72,6 +72,23 @@ type server struct {
 	store    *Store
 	log      *log.Logger
 	patience time.Duration
+
+	mu         sync.Mutex
+	complained time.Time
+}
+
+// complainEvery bounds what peers, who may ask as often as they like for what
+// cannot be had, put into the log.
+const complainEvery = time.Second
+
+// complain logs a failure of the store, unless another one was just logged.
+func (s *server) complain(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if now := time.Now(); s.complained.IsZero() || now.Sub(s.complained) >= complainEvery {
+		s.complained = now
+		s.log.Print(err)
+	}
 }
 
 // serve accepts until ctx ends; it owns l and every connection, and returns
@@ -158,7 +175,7 @@ func (s *server) answer(msg []byte) (*os.File, []byte) {
 	case errors.Is(err, errBadName):
 		return nil, appendAnswer(nil, statusBadRequest, 0, err.Error())
 	default:
-		s.log.Print(err)
+		s.complain(err)
 		return nil, appendAnswer(nil, statusFailed, 0, err.Error())
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -632,4 +633,26 @@ func BenchmarkReadAt(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// TestComplaintsAreBounded: whoever asks again and again for what cannot be had does
+// not fill the log.
+func TestComplaintsAreBounded(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(root, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		var logged bytes.Buffer
+		s := &server{store: NewStore(root), log: log.New(&logged, "", 0)}
+		request := appendRequest(nil, opResolve, pk.Name{Bundle: "a", Path: "b"})
+		for range 350 {
+			_, answer := s.answer(request)
+			wantStatus(t, answer, statusFailed)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if n := strings.Count(logged.String(), "\n"); n != 4 {
+			t.Errorf("complained %d times in 3.5 s", n)
+		}
+	})
 }
