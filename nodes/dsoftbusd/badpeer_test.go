@@ -198,3 +198,19 @@ func TestReturnOfTheNetwork(t *testing.T) {
 	}
 	t.Logf("at most %s", longest)
 }
+
+// A session that has ended, though not all it held is free, is not given to a program.
+func TestEndingSessionIsNotGivenAway(t *testing.T) {
+	ctx, end := context.WithCancelCause(t.Context())
+	l := &link{peer: &pairedPeer{Pairing: pairedWith(t, "node-a")[0]}, ctx: ctx, end: end}
+	s := newLinks()
+	s.adopt(l)
+	s.comeUp(l)
+	if got, _ := s.get("node-a"); got != l {
+		t.Fatal("the session is not there")
+	}
+	l.end(errSilent)
+	if got, _ := s.get("node-a"); got != nil {
+		t.Error("a program would get a session that has ended")
+	}
+}

@@ -50,12 +50,13 @@ func (s *links) broadcast() {
 	s.changed = make(chan struct{})
 }
 
-// get gives the peer's session if it is up, and a channel that closes at the next change of any.
+// get gives the peer's session if it is up, and a channel that closes at the next change of any. A session whose end has
+// begun is not: a program that was told of the loss, and asks for another at once, must not get the same one again.
 func (s *links) get(id string) (*link, <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := s.byPeer[id]
-	if l == nil || !l.up {
+	if l == nil || !l.up || l.ctx.Err() != nil {
 		return nil, s.changed
 	}
 	return l, s.changed

@@ -44,6 +44,7 @@ func TestHandshakeDeadlineAndLimit(t *testing.T) {
 		if at, n := ended(connect(t, rogue, host)); at != begin || n != 0 {
 			t.Errorf("one connection more: ended after %s and %d bytes", at.Sub(begin), n)
 		}
+		synctest.Wait() // it is closed first, and then reported
 		if got := b.markers.count("dsoftbusd: session denied too many handshakes"); got != 1 {
 			t.Errorf("printed %q", b.markers.texts())
 		}
