@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"reflect"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -279,8 +278,6 @@ func TestReadAheadIsBounded(t *testing.T) {
 
 // Requests that come together are answered together.
 func TestAnswersGoTogether(t *testing.T) {
-	// As a machine has it. With another processor a request may be answered while the next is decrypted.
-	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	asPeer(t, func(t *testing.T, b *node, peer *rawPeer) {
 		peer.call(t, pk.AppendOpen(nil, "pkg:/system/build.prop"))
 		// While the package service hangs, which is over when there is nothing else left to do, all others come to wait.
