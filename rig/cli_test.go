@@ -18,12 +18,9 @@ var rigBinary string
 func TestMain(m *testing.M) { os.Exit(testMain(m)) }
 
 func testMain(m *testing.M) int {
-	// A test that plays scenarios in this process, or has machines of its own, has it
-	// start itself as a worker.
+	// A test that plays scenarios in this process has it start itself as a worker.
 	if len(os.Args) == 2 && os.Args[1] == worker.Command {
-		handlers := jobs()
-		handlers[faultsJob] = playFaults
-		os.Exit(worker.Main(handlers))
+		main()
 	}
 	dir, err := os.MkdirTemp("", "rig-test")
 	if err != nil {

@@ -24,19 +24,14 @@ import (
 func main() {
 	// A worker is this program again; it is no command for people.
 	if len(os.Args) == 2 && os.Args[1] == worker.Command {
-		os.Exit(worker.Main(jobs()))
+		os.Exit(worker.Main(map[string]worker.Handler{
+			suite.ScenarioJob: suite.Work,
+			host.ProbeJob:     host.Probe,
+			host.NetworkJob:   host.Network,
+			warm.SaveJob:      warm.Make,
+		}))
 	}
 	os.Exit(run(os.Args[1:]))
-}
-
-// jobs are what a worker of this program can do.
-func jobs() map[string]worker.Handler {
-	return map[string]worker.Handler{
-		suite.ScenarioJob: suite.Work,
-		host.ProbeJob:     host.Probe,
-		host.NetworkJob:   host.Network,
-		warm.SaveJob:      warm.Make,
-	}
 }
 
 // run runs one command line and returns its exit status (see exitError).
