@@ -29,6 +29,7 @@ import (
 	"dsoftbus-rig/nodes/cmd/packagefsd"
 	"dsoftbus-rig/nodes/cmd/pkgfs"
 	selftestclient "dsoftbus-rig/nodes/cmd/selftest-client"
+	"dsoftbus-rig/nodes/cmd/vitals"
 )
 
 // A program is one of those in the binary, named as the folder of its package.
@@ -46,6 +47,7 @@ var programs = []program{
 	{name: "packagefsd", main: packagefsd.Main, orderly: true},
 	{name: "pkgfs", main: pkgfs.Main, orderly: true},
 	{name: "selftest-client", main: selftestclient.Main, orderly: true},
+	{name: "vitals", main: vitals.Main},
 }
 
 const (

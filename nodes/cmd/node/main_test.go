@@ -105,6 +105,7 @@ func TestDispatch(t *testing.T) {
 		{"pkgfs", "", 2, "pkgfs: no command"},
 		{"pkgfs", "node", 2, `pkgfs: unknown command "node"`},
 		{"selftest-client", "nope", 2, `selftest-client: unknown test "nope"`},
+		{"vitals", "", 2, "vitals: no program"},
 		{"node", "dsoftbusd extra", 2, `dsoftbusd: unexpected argument "extra"`},
 		{"node", "netbench nope", 2, `netbench: unknown command "nope"`},
 		{"node", "packagefsd extra", 2, `packagefsd: unexpected argument "extra"`},
