@@ -128,7 +128,7 @@ Flags may be written with one dash or two.`,
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().StringP("dir", "C", "", "project folder (default: the nearest one above that has a go.mod of this project)")
-	root.AddCommand(newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

@@ -69,6 +69,23 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	if err != nil {
 		return err
 	}
+	return playRecorded(cmd, f, dir, playing{
+		name:    runName,
+		prepare: func(*record.Run) ([]suite.Item, error) { return items, nil },
+		note:    sharded,
+	})
+}
+
+// A playing is what a run plays, and what else is done with its record.
+type playing struct {
+	name    string
+	prepare func(*record.Run) ([]suite.Item, error) // what is played; it may be made in the run's folder
+	note    string                                  // said first; empty: nothing
+	watch   func(record.Event)                      // gets every event; nil: nobody
+}
+
+// playRecorded plays scenarios and leaves a record of it in a folder of its own. Its error has its exit status.
+func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	root := f.runs
 	if root == "" {
 		root = filepath.Join(dir, "runs")
@@ -76,19 +93,29 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	options := report.Detect(os.Stdout, os.Getenv)
 	options.Verbose = f.verbose
 	progress := report.NewProgress(os.Stdout, options)
-	run, err := record.Create(root, runName, progress.Event)
+	run, err := record.Create(root, p.name, func(e record.Event) {
+		progress.Event(e)
+		if p.watch != nil {
+			p.watch(e)
+		}
+	})
 	if err != nil {
 		return err
 	}
 	progress.Folder(suite.Shown(run.Dir()))
-	if sharded != "" {
-		progress.Print(sharded)
+	if p.note != "" {
+		progress.Print(p.note)
 	}
 	if f.seed != nil {
 		progress.Print(fmt.Sprintf("shuffled; -shuffle %d plays in this order again", *f.seed))
 	}
+	items, err := p.prepare(run)
+	if err != nil {
+		return errors.Join(err, run.Close())
+	}
 	out, recErr := playAll(cmd, f, run, items, progress)
 	if f.saveDurations {
+		shared := filepath.Join(dir, suite.Dir, suite.DurationsFile)
 		recErr = errors.Join(recErr, saveDurations(dir, shared, out.Passed))
 	}
 	summary, err := run.Finish(out.Why)
