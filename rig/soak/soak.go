@@ -45,6 +45,7 @@ type script struct {
 	files []file // of B, by their size
 	back  file   // of A
 	last  file   // that was tried
+	deck  []func() fault
 }
 
 // Generate returns the scenario of a seed: that many rounds. The same seed and rounds give the same text.
@@ -144,7 +145,7 @@ func (s *script) stopped(f fault) {
 	}
 	s.line("%s", f.begin)
 	hold := s.between(50, 900)
-	if s.in(8) {
+	if s.in(5) {
 		hold = s.between(3200, 4500) // longer than a session lives
 	}
 	s.line("sleep %dms", hold)
@@ -155,28 +156,46 @@ func (s *script) stopped(f fault) {
 	}
 }
 
-// fault draws one; begin is empty when nothing happens.
+// fault draws the next of a deck in which each kind is, so that ten rounds have all of them; begin is empty when nothing happens.
 func (s *script) fault() fault {
-	switch s.rng.IntN(12) {
-	case 0:
-		return fault{}
-	case 1:
-		from, to := oneOf(s, [2]string{"A", "B"}, [2]string{"B", "A"}), ""
-		if s.in(2) {
-			to = " tcp 34567"
-		}
-		return fault{"block -maybe " + from[0] + " " + from[1] + to, "unblock", true}
-	case 2:
-		return fault{"partition -maybe", "heal", true}
-	case 3:
-		node := oneOf(s, "A", "B")
-		return fault{"pause " + node, "resume " + node, true}
-	case 4:
-		node := oneOf(s, "A", "B")
-		return fault{"link -maybe " + node + " down", "link " + node + " up", true}
-	case 5:
-		return fault{fmt.Sprintf("clock %s %s%dm", oneOf(s, "A", "B"), oneOf(s, "+", "-"), s.between(1, 3000)), "", false}
+	if len(s.deck) == 0 {
+		s.deck = []func() fault{s.nothing, s.block, s.partition, s.pause, s.cable, s.clock, s.link, s.link, s.link, s.link}
+		s.rng.Shuffle(len(s.deck), func(i, j int) { s.deck[i], s.deck[j] = s.deck[j], s.deck[i] })
 	}
+	draw := s.deck[0]
+	s.deck = s.deck[1:]
+	return draw()
+}
+
+func (s *script) node() string { return oneOf(s, "A", "B") }
+
+func (s *script) nothing() fault { return fault{} }
+
+func (s *script) block() fault {
+	ends := oneOf(s, "A B", "B A")
+	if s.in(2) {
+		ends += " tcp 34567"
+	}
+	return fault{"block -maybe " + ends, "unblock", true}
+}
+
+func (s *script) partition() fault { return fault{"partition -maybe", "heal", true} }
+
+func (s *script) pause() fault {
+	node := s.node()
+	return fault{"pause " + node, "resume " + node, true}
+}
+
+func (s *script) cable() fault {
+	node := s.node()
+	return fault{"link -maybe " + node + " down", "link " + node + " up", true}
+}
+
+func (s *script) clock() fault {
+	return fault{fmt.Sprintf("clock %s %s%dm", s.node(), oneOf(s, "+", "-"), s.between(1, 3000)), "", false}
+}
+
+func (s *script) link() fault {
 	return fault{"link -maybe " + oneOf(s, "A", "B", "*") + " " + s.impairment(), "heal", false}
 }
 

@@ -119,6 +119,11 @@ func TestFaults(t *testing.T) {
 			t.Errorf("never drawn: %s", want)
 		}
 	}
+	for _, ten := range []string{"nothing happens", "block", "partition", "pause", "link . down", "clock", "link"} {
+		if !regexp.MustCompile(`# Round ([1-9]|10): ` + ten).Match(Generate(77, 10)) {
+			t.Errorf("ten rounds have no %s", ten)
+		}
+	}
 	for _, never := range []string{`loss=([6-9]|\d\d)`, `corrupt=([3-9]|\d\d)`} {
 		if m := regexp.MustCompile(never).Find(all.Bytes()); m != nil {
 			t.Errorf("drawn: %s", m)
