@@ -11,7 +11,8 @@
 //
 // With -against it fails, naming what grew and by how much, when a service has more than N descriptors more than FILE says
 // (default 0), or more than KIB KiB more resident memory (default 4096), or is another process than it was. Threads are
-// printed only: the Go runtime keeps those it once needed.
+// printed only: the Go runtime keeps those it once needed. It also collects memory for the first time when there are 4 MiB, so a
+// service that has done little when FILE was saved can grow by more than that and lose nothing.
 //
 // Exit status: 0, 1 when it failed or something grew, with the reason on standard error, 2 for wrong usage.
 package vitals
