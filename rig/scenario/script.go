@@ -123,20 +123,27 @@ func (s *Script) Nodes() []string {
 }
 
 // Lingers reports whether the script waits on purpose, however fast the machines are: it has a `sleep`, on the host or as a
-// node's program, or a marker that must not come, which is awaited for its whole time.
+// node's program; a marker that must not come, which is awaited for its whole time; a fault, whose effects take the seconds that
+// the wire contract gives them; or an attack, which does.
 func (s *Script) Lingers() bool {
 	for _, sec := range s.Sections {
 		for _, st := range sec.Statements {
 			switch {
-			case st.name == "sleep", st.name == "marker" && st.not:
+			case slices.Contains(lingering, st.name), st.name == "marker" && st.not:
 				return true
-			case st.name == "exec" && slices.ContainsFunc(st.args, func(w word) bool { text, ok := w.bare(); return ok && text == "sleep" }):
+			case st.name == "exec" && slices.ContainsFunc(st.args, func(w word) bool {
+				text, ok := w.bare()
+				return ok && (text == "sleep" || text == "hostile")
+			}):
 				return true
 			}
 		}
 	}
 	return false
 }
+
+// lingering are the commands after which scenarios wait on purpose.
+var lingering = []string{"sleep", "link", "block", "partition", "pause", "crash", "reset"}
 
 // NodeFixtures returns the fixtures that belong on a node. Their names are
 // absolute paths on it.

@@ -161,6 +161,10 @@ func TestLingers(t *testing.T) {
 		"exec A sleep 1":           true,
 		"! marker -within 1s A x":  true,
 		"exec A echo 'sleep'":      false,
+		"link A down":              true,
+		"? reset B":                true,
+		"exec A hostile -peer B x": true,
+		"kill A dsoftbusd":         false,
 		"[tcg] ! marker -within 1s A x # one place": true,
 	} {
 		s, err := Parse("f", []byte("# First.\nup\n\n# Second.\n"+line+"\n"))
