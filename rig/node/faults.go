@@ -126,22 +126,19 @@ func (w *World) Heal(ctx context.Context) error {
 func (w *World) Partition(ctx context.Context, maybe bool) error {
 	w.faults.mu.Lock()
 	defer w.faults.mu.Unlock()
-	count := func(read func() (lan.Faults, error)) func(context.Context) (uint64, error) {
-		return func(context.Context) (uint64, error) {
-			faults, err := read()
-			if err != nil || faults.Partition == nil {
-				return 0, err
-			}
-			return faults.Partition.Frames, nil
+	f := &fault{verb: "partition", maybe: maybe}
+	f.count = func(context.Context) (uint64, error) {
+		faults, err := w.cfg.LAN.Faults()
+		if err != nil || faults.Partition == nil {
+			return 0, err
 		}
+		return faults.Partition.Frames, nil
 	}
-	f := &fault{verb: "partition", maybe: maybe, count: count(w.cfg.LAN.Faults)}
 	f.end = func(context.Context) (uint64, error) {
 		drops, err := w.cfg.LAN.EndPartition()
 		return drops.Frames, err
 	}
-	same := func(old *fault) bool { return old.verb == f.verb }
-	return w.inject(ctx, f, same, w.cfg.LAN.Partition)
+	return w.inject(ctx, f, f.same, w.cfg.LAN.Partition)
 }
 
 // Block filters frames from one node to another.

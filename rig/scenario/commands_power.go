@@ -11,10 +11,7 @@ func powerCommands() []command {
 			prefixes: "!?", deadline: deadline,
 			run: func(ctx context.Context, c *call) error {
 				return c.each(func(node string) error {
-					if err := do(c.engine.cfg.World)(ctx, node); err != nil {
-						return c.explain(ctx, node, name+" node "+node, err)
-					}
-					return nil
+					return c.faulted(ctx, node, name+" node "+node, do(c.engine.cfg.World)(ctx, node))
 				})
 			},
 		}
