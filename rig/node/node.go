@@ -321,8 +321,8 @@ func (n *Node) configure(ctx context.Context, pairings []device.Pairing) error {
 	if err != nil {
 		return fmt.Errorf("configure node %s: %w", n.name, err)
 	}
-	for _, name := range pushed {
-		if err := l.agent.Push(ctx, n.fixture(name), name); err != nil {
+	for _, f := range pushed {
+		if err := l.agent.Push(ctx, n.fixture(f.name), f.name); err != nil {
 			return n.agentError(l, fmt.Errorf("place fixture on node %s: %w", n.name, err))
 		}
 	}
@@ -389,29 +389,41 @@ func (n *Node) identity(pairings []device.Pairing) (id agentapi.Identity, err er
 		id.Files = append(id.Files, agentapi.File{Path: path.Join(device.DefaultDir, f.Name), Mode: device.Mode, Content: f.Content})
 	}
 	along, _, err := n.fixtures()
-	id.Files = append(id.Files, along...)
-	return id, err
+	if err != nil {
+		return id, err
+	}
+	for _, f := range along {
+		content, err := os.ReadFile(n.fixture(f.name))
+		if err != nil {
+			return id, err
+		}
+		id.Files = append(id.Files, agentapi.File{Path: f.name, Mode: f.mode, Content: content})
+	}
+	return id, nil
 }
 
-// fixtures returns the node's fixtures that go along with its identity. What is too
-// much for that is named, to be pushed.
-func (n *Node) fixtures() (along []agentapi.File, pushed []string, err error) {
-	room := inlineBytes
+// A placed fixture is one of this node's.
+type placed struct {
+	name string // its path on the node
+	mode os.FileMode
+}
+
+// fixtures tells the node's fixtures that go along with its identity from those that
+// are too much for that, and are pushed.
+func (n *Node) fixtures() (along, pushed []placed, err error) {
+	room := int64(inlineBytes)
 	for _, f := range n.world.cfg.Script.NodeFixtures(n.name) {
 		info, err := os.Stat(n.fixture(f.Name))
 		if err != nil {
 			return nil, nil, err
 		}
-		if info.Size() > int64(room) {
-			pushed = append(pushed, f.Name)
+		p := placed{f.Name, info.Mode().Perm()}
+		if info.Size() > room {
+			pushed = append(pushed, p)
 			continue
 		}
-		data, err := os.ReadFile(n.fixture(f.Name))
-		if err != nil {
-			return nil, nil, err
-		}
-		room -= len(data)
-		along = append(along, agentapi.File{Path: f.Name, Mode: info.Mode().Perm(), Content: data})
+		room -= info.Size()
+		along = append(along, p)
 	}
 	return along, pushed, nil
 }
