@@ -80,10 +80,17 @@ func (s *station) gets(want ...string) {
 	}
 }
 
+// otherPort is the source's in packets.
+const otherPort = 12345
+
 // packet is a frame with a TCP segment or a UDP datagram to a port. No one checks its sums on the way.
 func (s *station) packet(to *station, proto byte, port uint16, payload string) []byte {
+	return s.packetFrom(otherPort, to, proto, port, payload)
+}
+
+func (s *station) packetFrom(from uint16, to *station, proto byte, port uint16, payload string) []byte {
 	ip := append([]byte{0x45, 0, 0, 0, 0, 0, 0, 0, 64, proto, 0, 0}, append(s.ip.AsSlice(), to.ip.AsSlice()...)...)
-	l4 := binary.BigEndian.AppendUint16([]byte{0x30, 0x39}, port)
+	l4 := binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(nil, from), port)
 	if proto == unix.IPPROTO_UDP {
 		l4 = append(l4, 0, byte(8+len(payload)), 0, 0)
 	} else {
@@ -94,6 +101,14 @@ func (s *station) packet(to *station, proto byte, port uint16, payload string) [
 	binary.BigEndian.PutUint16(ip[10:], ^sum(0, ip))
 	f := append(append(bytes.Clone(to.mac), s.mac...), 0x08, 0x00)
 	return append(append(f, ip...), l4...)
+}
+
+// piece makes a packet one of a datagram's later pieces, whose first bytes are no header.
+func piece(f []byte) []byte {
+	binary.BigEndian.PutUint16(f[20:], 1)
+	copy(f[24:], []byte{0, 0})
+	binary.BigEndian.PutUint16(f[24:], ^sum(0, f[14:34]))
+	return f
 }
 
 func (s *station) packet6(to *station, proto byte, port uint16, payload string) []byte {
@@ -204,25 +219,29 @@ func TestBlockByPort(t *testing.T) {
 	needFilters(t)
 	frames := func() map[string][]byte {
 		return map[string][]byte{
-			"arp":      a.arp(b),
-			"tcp 80":   a.packet(b, unix.IPPROTO_TCP, 80, "x"),
-			"tcp 81":   a.packet(b, unix.IPPROTO_TCP, 81, "x"),
-			"udp 80":   a.packet(b, unix.IPPROTO_UDP, 80, "x"),
-			"udp 81":   a.packet(b, unix.IPPROTO_UDP, 81, "x"),
-			"v6tcp 80": a.packet6(b, unix.IPPROTO_TCP, 80, "x"),
-			"v6udp 80": a.packet6(b, unix.IPPROTO_UDP, 80, "x"),
-			"test":     a.frame(b.mac, "test"),
+			"arp":        a.arp(b),
+			"tcp 80":     a.packet(b, unix.IPPROTO_TCP, 80, "x"),
+			"tcp 81":     a.packet(b, unix.IPPROTO_TCP, 81, "x"),
+			"udp 80":     a.packet(b, unix.IPPROTO_UDP, 80, "x"),
+			"udp 81":     a.packet(b, unix.IPPROTO_UDP, 81, "x"),
+			"v6tcp 80":   a.packet6(b, unix.IPPROTO_TCP, 80, "x"),
+			"v6udp 80":   a.packet6(b, unix.IPPROTO_UDP, 80, "x"),
+			"of 80":      a.packetFrom(80, b, unix.IPPROTO_TCP, 4000, "x"),
+			"80 of 80":   a.packetFrom(80, b, unix.IPPROTO_TCP, 80, "x"),
+			"udp of 80":  a.packetFrom(80, b, unix.IPPROTO_UDP, 4000, "x"),
+			"late piece": piece(a.packetFrom(80, b, unix.IPPROTO_TCP, 80, "x")),
+			"test":       a.frame(b.mac, "test"),
 		}
 	}
 	tests := []struct {
 		block   Block
 		blocked []string
 	}{
-		{Block{Proto: "tcp", Port: 80}, []string{"tcp 80", "v6tcp 80"}},
-		{Block{Proto: "udp", Port: 80}, []string{"udp 80", "v6udp 80"}},
-		{Block{Proto: "udp"}, []string{"udp 80", "udp 81", "v6udp 80"}},
-		{Block{Proto: "tcp"}, []string{"tcp 80", "tcp 81", "v6tcp 80"}},
-		{Block{}, []string{"arp", "tcp 80", "tcp 81", "udp 80", "udp 81", "v6tcp 80", "v6udp 80", "test"}},
+		{Block{Proto: "tcp", Port: 80}, []string{"tcp 80", "v6tcp 80", "of 80", "80 of 80"}},
+		{Block{Proto: "udp", Port: 80}, []string{"udp 80", "v6udp 80", "udp of 80"}},
+		{Block{Proto: "udp"}, []string{"udp 80", "udp 81", "v6udp 80", "udp of 80"}},
+		{Block{Proto: "tcp"}, []string{"tcp 80", "tcp 81", "v6tcp 80", "of 80", "80 of 80", "late piece"}},
+		{Block{}, []string{"arp", "tcp 80", "tcp 81", "udp 80", "udp 81", "v6tcp 80", "v6udp 80", "of 80", "80 of 80", "udp of 80", "late piece", "test"}},
 	}
 	for i, tt := range tests {
 		tt.block.From, tt.block.To = "A", "B"

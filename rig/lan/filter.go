@@ -33,7 +33,7 @@ type Block struct {
 	// Proto is "" for every frame, whatever is in it (ARP, too), or "tcp" or "udp" for those of IPv4 and IPv6. A datagram in fragments is
 	// blocked by its first one, which alone has the port.
 	Proto string
-	Port  uint16 // the destination's; 0 is any, and all that Proto "" can have
+	Port  uint16 // of either end, so that a block has requests to a service or the answers of one; 0 is any, and all that Proto "" can have
 
 	// First is how many of these frames are dropped: those that come next. 0 is all. It is no part of a block's identity: one with another First
 	// takes the place of the former, and is the same to Unblock.
@@ -129,7 +129,7 @@ func (l *LAN) Block(b Block) (replaced Drops, err error) {
 	if err := b.check(l.ports); err != nil {
 		return Drops{}, fmt.Errorf("block %s: %w", b, err)
 	}
-	drops, err := l.setFilter(blockKey(b), []stop{{"block-" + b.From + "-" + b.To, nftables.ChainHookForward, b.matches()}})
+	drops, err := l.setFilter(blockKey(b), []stop{b.stop()})
 	if f := l.filters[blockKey(b)]; f != nil && err == nil {
 		f.first = b.First
 	}
@@ -167,8 +167,8 @@ func (l *LAN) Partition() error {
 		return nil
 	}
 	_, err := l.setFilter(partitionKey, []stop{
-		{"partition-ports", nftables.ChainHookPrerouting, nil},
-		{"partition-rig", nftables.ChainHookPostrouting, nil}, // nothing of a port's comes this far
+		{name: "partition-ports", hook: nftables.ChainHookPrerouting},
+		{name: "partition-rig", hook: nftables.ChainHookPostrouting}, // nothing of a port's comes this far
 	})
 	if err != nil {
 		return fmt.Errorf("partition: %w", explainNetlink(err))
@@ -221,15 +221,16 @@ func blockKey(b Block) filterKey {
 type stop struct {
 	name  string
 	hook  *nftables.ChainHook
+	spare []expr.Any // frames that pass although they match; none: no frame
 	match []expr.Any // none: every frame
 }
 
 func cableStops(port string) []stop {
 	return []stop{
 		// Before the bridge learns from a frame where its sender is, as if it had never come.
-		{"cable-out-" + port, nftables.ChainHookPrerouting, matchName(expr.MetaKeyIIFNAME, port)},
+		{name: "cable-out-" + port, hook: nftables.ChainHookPrerouting, match: matchName(expr.MetaKeyIIFNAME, port)},
 		// Behind forwarding: the rig's own frames come by here, too.
-		{"cable-in-" + port, nftables.ChainHookPostrouting, matchName(expr.MetaKeyOIFNAME, port)},
+		{name: "cable-in-" + port, hook: nftables.ChainHookPostrouting, match: matchName(expr.MetaKeyOIFNAME, port)},
 	}
 }
 
@@ -242,23 +243,38 @@ func matchName(key expr.MetaKey, name string) []expr.Any {
 	}
 }
 
-func (b Block) matches() []expr.Any {
-	m := append(matchName(expr.MetaKeyIIFNAME, b.From), matchName(expr.MetaKeyOIFNAME, b.To)...)
+// stop is where the block's frames are dropped. A rule has no "or": that one of two ports is the block's is said as that frames pass of which neither is.
+func (b Block) stop() stop {
+	s := stop{name: "block-" + b.From + "-" + b.To, hook: nftables.ChainHookForward}
+	s.match = append(matchName(expr.MetaKeyIIFNAME, b.From), matchName(expr.MetaKeyOIFNAME, b.To)...)
 	if b.Proto != "" {
-		m = append(m,
+		s.match = append(s.match,
 			&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
 			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{protocols[b.Proto]}})
 	}
 	if b.Port != 0 {
-		const offset, length = 2, 2 // of the destination port, in the headers of TCP and UDP alike
-		m = append(m,
-			&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: length},
-			&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binary.BigEndian.AppendUint16(nil, b.Port)})
+		// A later piece of a datagram has no ports: a rule that loads from its transport header does not match, and it passes. But for
+		// loads of 1, 2 or 4 bytes kernels take a shorter way, which does not know of pieces.
+		s.match = append(s.match, loadPorts(sourcePort, 3))
+		port := binary.BigEndian.AppendUint16(nil, b.Port)
+		for _, offset := range []uint32{sourcePort, destinationPort} {
+			s.spare = append(s.spare, loadPorts(offset, 2), &expr.Cmp{Op: expr.CmpOpNeq, Register: 1, Data: port})
+		}
 	}
 	if b.First != 0 {
-		m = append(m, matchFirst(b.First)...)
+		s.match = append(s.match, matchFirst(b.First)...)
 	}
-	return m
+	return s
+}
+
+// Where ports are in the headers of TCP and UDP alike.
+const (
+	sourcePort      = 0
+	destinationPort = 2
+)
+
+func loadPorts(offset, length uint32) *expr.Payload {
+	return &expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: offset, Len: length}
 }
 
 // matchFirst numbers the frames that come this far from 0 on and matches the first n. (A quota would count bytes, a limit time.)
@@ -275,7 +291,7 @@ func matchFirst(n uint32) []expr.Any {
 // table is the rig's own, in its namespace, and there as long as a filter is.
 var table = &nftables.Table{Family: nftables.TableFamilyBridge, Name: "rig"}
 
-// A filter is a fault as nftables has it: for each stop a chain with one rule, and a counter, both of that name. The counter is an object of its own,
+// A filter is a fault as nftables has it: for each stop a chain, and a counter, both of that name. The counter is an object of its own,
 // so that it can be read when the chain is gone and nothing counts any more.
 type filter struct {
 	names []string
@@ -342,6 +358,10 @@ func addStop(c *nftables.Conn, t *nftables.Table, name string, s stop) {
 	chain := c.AddChain(&nftables.Chain{
 		Table: t, Name: name, Type: nftables.ChainTypeFilter, Hooknum: s.hook, Priority: nftables.ChainPriorityFilter,
 	})
+	if s.spare != nil {
+		// For this chain only: others see the frame all the same.
+		c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(s.spare[:len(s.spare):len(s.spare)], &expr.Verdict{Kind: expr.VerdictAccept})})
+	}
 	c.AddRule(&nftables.Rule{Table: t, Chain: chain, Exprs: append(s.match[:len(s.match):len(s.match)],
 		&expr.Objref{Type: int(nftables.ObjTypeCounter), Name: name},
 		&expr.Verdict{Kind: expr.VerdictDrop},
@@ -468,7 +488,8 @@ var filterParts = []struct {
 }{
 	{"chains and named counters in nftables", "nf_tables nft_counter nft_objref", stop{hook: nftables.ChainHookForward}},
 	{"chains before a bridge in nftables", "nf_tables", stop{hook: nftables.ChainHookPrerouting}},
-	{"matching of ports in nftables", "nft_meta_bridge", stop{hook: nftables.ChainHookPostrouting, match: Block{From: "a", To: "b", Proto: "tcp", Port: 1}.matches()}},
+	{"matching of a bridge's ports in nftables", "nft_meta_bridge", stop{hook: nftables.ChainHookPostrouting, match: matchName(expr.MetaKeyOIFNAME, "a")}},
+	{"matching of protocols in nftables", "nf_tables", Block{From: "a", To: "b", Proto: "tcp", Port: 1}.stop()},
 	{"counting of matches in nftables", "nft_numgen", stop{hook: nftables.ChainHookForward, match: matchFirst(1)}},
 }
 

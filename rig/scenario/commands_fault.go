@@ -86,7 +86,7 @@ func faultCommands() []command {
 		{
 			name:    "block",
 			summary: "drops frames that go from one node to another, one way",
-			detail:  "With `tcp` or `udp` only those to PORT of TO. Without, every frame, ARP too.",
+			detail:  "With `tcp` or `udp` only those from or to PORT: what clients send to a service, or what a service answers. Without, every frame, ARP too.",
 			forms: []form{
 				{flags: []flag{within, first, maybe}, args: []argument{from, to}},
 				{flags: []flag{within, first, maybe}, args: []argument{from, to, proto, port}},
