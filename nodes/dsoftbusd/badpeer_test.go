@@ -56,6 +56,7 @@ func TestOneSessionWaitsForAnother(t *testing.T) {
 				t.Fatal(err)
 			}
 			more = append(more, peer)
+			synctest.Wait() // else a later one may be let in before it
 		}
 		for i, peer := range more[:39] {
 			if got, err := peer.collect(); len(got) != 0 || err != io.EOF || time.Since(begin) != 0 {

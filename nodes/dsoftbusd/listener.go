@@ -22,7 +22,7 @@ func (d *daemon) acceptSessions(ctx context.Context) {
 	for {
 		raw, err := d.network.Sessions.Accept()
 		if err != nil {
-			if errors.Is(err, net.ErrClosed) || !pause(ctx, acceptRetry) {
+			if !d.acceptAgain(ctx, "connections", err) {
 				return
 			}
 			continue
@@ -35,6 +35,17 @@ func (d *daemon) acceptSessions(ctx context.Context) {
 			d.deny(deniedTooMany, raw, deniedTooMany)
 		}
 	}
+}
+
+// acceptAgain says whether to go on after accepting has failed, and when: nothing tells when a descriptor is free again.
+func (d *daemon) acceptAgain(ctx context.Context, what string, err error) bool {
+	if errors.Is(err, net.ErrClosed) || ctx.Err() != nil {
+		return false
+	}
+	if d.markers.onceASecond("accept " + what) {
+		d.log.Printf("accept %s: %v; trying on", what, err)
+	}
+	return pause(ctx, acceptRetry)
 }
 
 // answer does the handshake with a dialler and runs the session that comes of it.

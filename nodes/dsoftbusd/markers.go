@@ -55,12 +55,26 @@ func (m *markers) printOnce(line string) {
 func (m *markers) printLimited(kind, line string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if !m.due(kind) {
+		return false
+	}
+	m.write(line)
+	return true
+}
+
+// onceASecond says whether something of a kind may be printed: when nothing was within the last second.
+func (m *markers) onceASecond(kind string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.due(kind)
+}
+
+func (m *markers) due(kind string) bool {
 	now := time.Now()
 	if last, ok := m.last[kind]; ok && now.Sub(last) < limitedInterval {
 		return false
 	}
 	m.last[kind] = now
-	m.write(line)
 	return true
 }
 

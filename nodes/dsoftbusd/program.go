@@ -68,7 +68,7 @@ func (d *daemon) acceptPrograms(ctx context.Context) {
 		raw, err := d.network.Programs.Accept()
 		if err != nil {
 			<-d.programs
-			if errors.Is(err, net.ErrClosed) || !pause(ctx, acceptRetry) {
+			if !d.acceptAgain(ctx, "programs", err) {
 				return
 			}
 			continue

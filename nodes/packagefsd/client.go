@@ -183,6 +183,9 @@ func checkAnswer(msg []byte, flags, files int) (int64, error) {
 	switch {
 	case err != nil:
 		return 0, err
+	case status == statusOK && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) == unix.MSG_CTRUNC && files == 0:
+		// There was a file, and no number for it.
+		return 0, fmt.Errorf("take the file that came with the answer: %w", unix.EMFILE)
 	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || files > 1 || (status != statusOK && files > 0):
 		return 0, fmt.Errorf("%w: %d descriptors with status %d, flags %#x", errMalformed, files, status, flags)
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"dsoftbus-rig/protocol/pk"
 )
 
@@ -62,4 +64,17 @@ func FuzzMessages(f *testing.F) {
 			t.Errorf("answer %q became %d %d %q", msg, status, size, text)
 		}
 	})
+}
+
+// The kernel cuts a file off when the receiver has no descriptor free for it.
+func TestAnswerWithoutRoomForItsFile(t *testing.T) {
+	ok := appendAnswer(nil, statusOK, 19, "")
+	if _, err := checkAnswer(ok, unix.MSG_CTRUNC, 0); !errors.Is(err, unix.EMFILE) || errors.Is(err, errMalformed) {
+		t.Errorf("error %v", err)
+	}
+	for _, bad := range []struct{ flags, files int }{{unix.MSG_TRUNC, 0}, {unix.MSG_TRUNC | unix.MSG_CTRUNC, 0}, {unix.MSG_CTRUNC, 1}, {0, 2}} {
+		if _, err := checkAnswer(ok, bad.flags, bad.files); !errors.Is(err, errMalformed) {
+			t.Errorf("%+v: error %v", bad, err)
+		}
+	}
 }

@@ -81,7 +81,7 @@ type server struct {
 // cannot be had, put into the log.
 const complainEvery = time.Second
 
-// complain logs a failure of the store, unless another one was just logged.
+// complain logs a failure, unless another one was just logged.
 func (s *server) complain(err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +118,7 @@ func (s *server) serve(ctx context.Context, l *localapi.Listener) error {
 				return fmt.Errorf("accept package requests: %w", err)
 			}
 			// Nothing tells when a descriptor is free again.
-			s.log.Printf("accept package requests: %v", err)
+			s.complain(fmt.Errorf("accept package requests: %w", err))
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():

@@ -69,7 +69,7 @@ var services = []string{"dsoftbusd", "packagefsd"}
 // others.
 var programs = []string{
 	"cat", "chmod", "cp", "date", "dd", "df", "dmesg", "dsoftbusd", "free", "gosh", "hostname", "ip", "kill", "ln", "ls", "mkdir",
-	"mount", "mv", "netbench", "packagefsd", "pkgfs", "ps", "rm", "selftest-client", "sleep", "umount", "vitals",
+	"mount", "mv", "netbench", "packagefsd", "pkgfs", "prlimit", "ps", "rm", "selftest-client", "sleep", "umount", "vitals",
 }
 
 // signals are the names `kill` takes, without their SIG.

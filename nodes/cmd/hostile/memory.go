@@ -7,21 +7,20 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+
+	"dsoftbus-rig/nodes/process"
 )
 
 // memory looks at each process of a name in /proc.
 func memory(_ context.Context, r *request) (string, error) {
-	names, err := filepath.Glob("/proc/[0-9]*/comm")
+	pids, err := process.Find(process.Proc, r.program)
 	if err != nil {
 		return "", err
 	}
 	found, peak, descriptors := 0, 0, 0
-	for _, name := range names {
+	for _, pid := range pids {
 		// A process may end at any time, and then it is none of those wanted.
-		if comm, err := os.ReadFile(name); err != nil || strings.TrimSpace(string(comm)) != r.program {
-			continue
-		}
-		status, err := os.ReadFile(filepath.Join(filepath.Dir(name), "status"))
+		status, err := os.ReadFile(filepath.Join(process.Proc, strconv.Itoa(pid), "status"))
 		if err != nil {
 			continue
 		}
@@ -29,7 +28,7 @@ func memory(_ context.Context, r *request) (string, error) {
 		if err != nil {
 			return "", err
 		}
-		fds, err := os.ReadDir(filepath.Join(filepath.Dir(name), "fd"))
+		fds, err := process.Descriptors(process.Proc, pid)
 		if err != nil {
 			return "", err
 		}

@@ -28,6 +28,7 @@ import (
 	"dsoftbus-rig/nodes/cmd/netbench"
 	"dsoftbus-rig/nodes/cmd/packagefsd"
 	"dsoftbus-rig/nodes/cmd/pkgfs"
+	"dsoftbus-rig/nodes/cmd/prlimit"
 	selftestclient "dsoftbus-rig/nodes/cmd/selftest-client"
 	"dsoftbus-rig/nodes/cmd/vitals"
 )
@@ -46,6 +47,7 @@ var programs = []program{
 	{name: "netbench", main: netbench.Main, orderly: true},
 	{name: "packagefsd", main: packagefsd.Main, orderly: true},
 	{name: "pkgfs", main: pkgfs.Main, orderly: true},
+	{name: "prlimit", main: prlimit.Main},
 	{name: "selftest-client", main: selftestclient.Main, orderly: true},
 	{name: "vitals", main: vitals.Main},
 }

@@ -15,10 +15,8 @@ import (
 	"strings"
 
 	"dsoftbus-rig/nodes/cli"
+	"dsoftbus-rig/nodes/process"
 )
-
-// maxComm is how much of a process's name the kernel keeps.
-const maxComm = 15
 
 // A request is a checked command line.
 type request struct {
@@ -41,7 +39,7 @@ func (v vital) String() string { return fmt.Sprintf(form, v.name, v.pid, v.fds, 
 
 // Main is the whole program. It returns the exit status.
 func Main(_ context.Context, args []string, stdout, stderr io.Writer) int {
-	return run("/proc", args, stdout, stderr)
+	return run(process.Proc, args, stdout, stderr)
 }
 
 func run(proc string, args []string, stdout, stderr io.Writer) int {
@@ -170,34 +168,13 @@ func load(file string, programs []string) (map[string]vital, error) {
 
 // find looks at the one process of each name.
 func find(proc string, programs []string) ([]vital, error) {
-	comms, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
-	if err != nil {
-		return nil, err
-	}
-	pids := map[string][]int{}
-	for _, comm := range comms {
-		name, err := os.ReadFile(comm)
-		if err != nil {
-			continue // it has ended meanwhile
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(comm)))
-		if err != nil {
-			continue
-		}
-		key := strings.TrimSuffix(string(name), "\n")
-		pids[key] = append(pids[key], pid)
-	}
 	var out []vital
 	for _, name := range programs {
-		found := pids[name[:min(len(name), maxComm)]]
-		switch len(found) {
-		case 0:
-			return nil, fmt.Errorf("no process is called %s", name)
-		case 1:
-		default:
-			return nil, fmt.Errorf("%d processes are called %s: pids %s", len(found), name, strings.Trim(fmt.Sprint(found), "[]"))
+		pid, err := process.One(proc, name)
+		if err != nil {
+			return nil, err
 		}
-		v, err := read(proc, name, found[0])
+		v, err := read(proc, name, pid)
 		if err != nil {
 			return nil, err
 		}
@@ -210,7 +187,7 @@ func find(proc string, programs []string) ([]vital, error) {
 func read(proc, name string, pid int) (vital, error) {
 	dir := filepath.Join(proc, strconv.Itoa(pid))
 	v := vital{name: name, pid: pid}
-	fds, err := os.ReadDir(filepath.Join(dir, "fd"))
+	fds, err := process.Descriptors(proc, pid)
 	if errors.Is(err, fs.ErrNotExist) {
 		return v, fmt.Errorf("%s, pid %d, has ended meanwhile", name, pid)
 	}

@@ -1,0 +1,72 @@
+// Package process finds the processes of this machine by their names. It only looks.
+package process
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Proc is where the kernel shows processes.
+const Proc = "/proc"
+
+// maxComm is how much of a process's name the kernel keeps.
+const maxComm = 15
+
+// Find returns the ids of the processes of a name (comm, of which the kernel keeps 15 bytes), in rising order. proc is Proc, or a folder that looks
+// like it.
+func Find(proc, name string) ([]int, error) {
+	files, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, file := range files {
+		comm, err := os.ReadFile(file)
+		if err != nil || strings.TrimSuffix(string(comm), "\n") != name[:min(len(name), maxComm)] {
+			continue // or it has ended meanwhile, and is none of those wanted
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			continue
+		}
+		pids = append(pids, pid)
+	}
+	slices.Sort(pids)
+	return pids, nil
+}
+
+// One returns the id of the one process of a name. None, or several, is an error.
+func One(proc, name string) (int, error) {
+	pids, err := Find(proc, name)
+	switch {
+	case err != nil:
+		return 0, err
+	case len(pids) == 0:
+		return 0, fmt.Errorf("no process is called %s", name)
+	case len(pids) > 1:
+		return 0, fmt.Errorf("%d processes are called %s: pids %s", len(pids), name, strings.Trim(fmt.Sprint(pids), "[]"))
+	}
+	return pids[0], nil
+}
+
+// Descriptors returns the numbers of the descriptors that a process has open, in rising order.
+func Descriptors(proc string, pid int) ([]int, error) {
+	entries, err := os.ReadDir(filepath.Join(proc, strconv.Itoa(pid), "fd"))
+	if err != nil {
+		return nil, err
+	}
+	fds := make([]int, 0, len(entries))
+	for _, e := range entries {
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			return nil, fmt.Errorf("descriptors of process %d: %w", pid, err)
+		}
+		fds = append(fds, fd)
+	}
+	slices.Sort(fds)
+	return fds, nil
+}
