@@ -60,6 +60,22 @@ func doctor(ctx context.Context, cmd *cobra.Command, f machineFlags) error {
 		missing("network", err)
 	} else {
 		say("ok", "network", "namespaces, bridge and taps can be made")
+		faults, err := host.CheckFaults(network)
+		switch {
+		case err != nil:
+			missing("faults", err)
+		case faults.Filters != "":
+			say("lacking", "faults", "no `block`, `partition` and `link down`, which end their scenario: "+faults.Filters)
+		default:
+			say("ok", "faults", "frames can be dropped on the bridge")
+		}
+		switch {
+		case err != nil:
+		case faults.Netem != "":
+			say("lacking", "impairments", "the node's own kernel does `link delay=…`: "+faults.Netem)
+		default:
+			say("ok", "impairments", "the host's kernel has netem")
+		}
 	}
 	silent := func(step string) { fmt.Fprintln(cmd.ErrOrStderr(), step) }
 	set, err := f.build(cmd, silent)

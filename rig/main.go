@@ -28,6 +28,7 @@ func main() {
 			suite.ScenarioJob: suite.Work,
 			host.ProbeJob:     host.Probe,
 			host.NetworkJob:   host.Network,
+			host.FaultsJob:    host.TryFaults,
 			warm.SaveJob:      warm.Make,
 		}))
 	}

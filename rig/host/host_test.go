@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) {
 	if len(os.Args) == 2 && os.Args[1] == worker.Command {
-		os.Exit(worker.Main(map[string]worker.Handler{ProbeJob: Probe, NetworkJob: Network}))
+		os.Exit(worker.Main(map[string]worker.Handler{ProbeJob: Probe, NetworkJob: Network, FaultsJob: TryFaults}))
 	}
 	os.Exit(m.Run())
 }
@@ -138,5 +138,21 @@ func TestNetwork(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Skipf("this host lets this user build no network: %v", err)
+	}
+}
+
+func TestFaults(t *testing.T) {
+	got, err := CheckFaults(t.Context())
+	if err != nil {
+		if os.Geteuid() == 0 {
+			t.Fatal(err)
+		}
+		t.Skipf("this host lets this user build no network: %v", err)
+	}
+	// What is missing names what to load.
+	for _, lack := range []string{got.Filters, got.Netem} {
+		if lack != "" && !strings.Contains(lack, "modprobe") {
+			t.Errorf("%q does not say what to do", lack)
+		}
 	}
 }

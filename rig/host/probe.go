@@ -20,6 +20,7 @@ import (
 const (
 	ProbeJob   = "probe"   // machine.Hardware -> probeResult
 	NetworkJob = "network" // nothing -> nothing: builds the network and takes it away
+	FaultsJob  = "faults"  // nothing -> Faults: tries what the kernel has to break a network with
 )
 
 const (
@@ -126,4 +127,43 @@ func CheckNetwork(ctx context.Context) error {
 	}
 	_, copyErr := io.Copy(io.Discard, p.Out())
 	return errors.Join(p.Wait(), copyErr)
+}
+
+// Faults says what this host's kernel lacks to break a network; "" is nothing. Without filters there is no block, no partition and no pulled cable.
+// What it lacks of impairments the machines' own kernel does.
+type Faults struct {
+	Filters string `json:"filters,omitempty"`
+	Netem   string `json:"netem,omitempty"`
+}
+
+// TryFaults carries out a FaultsJob.
+func TryFaults(_ context.Context, _ json.RawMessage, out io.Writer) error {
+	var f Faults
+	switch err := lan.ProbeFilters(); {
+	case errors.Is(err, lan.ErrNoFilters):
+		f.Filters = err.Error()
+	case err != nil:
+		return err
+	}
+	switch err := lan.ProbeNetem(); {
+	case errors.Is(err, lan.ErrNoNetem):
+		f.Netem = err.Error()
+	case err != nil:
+		return err
+	}
+	return json.NewEncoder(out).Encode(f)
+}
+
+// CheckFaults tries what this host's kernel has to break a network with, in a namespace of its own.
+func CheckFaults(ctx context.Context) (Faults, error) {
+	var f Faults
+	p, err := worker.Start(ctx, FaultsJob, nil)
+	if err != nil {
+		return f, err
+	}
+	decodeErr := json.NewDecoder(p.Out()).Decode(&f)
+	if err := p.Wait(); err != nil {
+		return f, err
+	}
+	return f, decodeErr
 }
