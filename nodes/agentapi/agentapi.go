@@ -78,6 +78,19 @@ type Exec struct {
 	Argv []string `json:"argv"`
 }
 
+// Shell is one program to run on a terminal. Closing the stream hangs up.
+type Shell struct {
+	Argv []string `json:"argv,omitempty"` // none: the machine's shell
+	Term string   `json:"term"`           // what kind of terminal it is: "xterm-256color"
+	Size Size     `json:"size"`
+}
+
+// Size is a terminal's, in characters.
+type Size struct {
+	Rows uint16 `json:"rows"`
+	Cols uint16 `json:"cols"`
+}
+
 // Put writes a file, which appears whole or not at all, and makes the folders above
 // it.
 type Put struct {
