@@ -33,6 +33,8 @@ const (
 	KindNode          Kind = "node"           // Node, State, Text
 	KindFault         Kind = "fault"          // Name, State, Node, Text, Count: what was done to a node or the network on purpose
 	KindBudget        Kind = "budget"         // Name, Seconds, Limit
+	KindHeld          Kind = "held"           // Name, File, Line, Text, Step, Failure: the script stands still and waits for a person
+	KindReleased      Kind = "released"       // Name: it goes on
 	KindWarning       Kind = "warning"        // Text
 	KindScenarioEnd   Kind = "scenario-end"   // Result, Seconds, Failure, Text
 	KindRunEnd        Kind = "run-end"        // Result, Seconds, Failure
@@ -64,7 +66,7 @@ type Event struct {
 	Scenario string    `json:"scenario,omitempty"` // "roundtrip/basic"; empty for the run's own events
 	Kind     Kind      `json:"kind"`
 
-	Name    string   `json:"name,omitempty"`    // of a run, a phase, a budget; a fault's verb: "pause", "link", …
+	Name    string   `json:"name,omitempty"`    // of a run, a phase, a budget; a fault's verb: "pause", "link", …; why a script stands still: "failed", "break", …; how it goes on: "retry", "continue", …
 	Total   int      `json:"total,omitempty"`   // how many scenarios the run is to have
 	Host    *Host    `json:"host,omitempty"`    // what runs the machines
 	Seed    *uint64  `json:"seed,omitempty"`    // what the order was shuffled by
@@ -84,6 +86,7 @@ type Event struct {
 	Seconds float64  `json:"seconds,omitempty"` // how long it took
 	Limit   float64  `json:"limit,omitempty"`   // how long it may take, seconds
 	Error   string   `json:"error,omitempty"`   // why a step failed
+	Typed   bool     `json:"typed,omitempty"`   // the step is a line that a person has typed; Line then counts those
 	Ignored bool     `json:"ignored,omitempty"` // the step was allowed or asked to fail, so Error does not count
 	Result  Result   `json:"result,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`

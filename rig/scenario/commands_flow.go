@@ -91,18 +91,21 @@ func flowCommands() []command {
 			name:    "break",
 			summary: "in an interactive or paused run: hands over the prompt here; otherwise a no-op",
 			forms:   []form{{}},
-			run: func(ctx context.Context, c *call) error {
-				if c.engine.cfg.Break == nil {
-					return nil
-				}
-				return c.engine.cfg.Break(ctx, c.engine)
-			},
+			run:     func(context.Context, *call) error { return nil }, // the player has stood still before it
 		},
 		{
 			name:    "help",
 			summary: "prints what the named commands do, or the list of all, to `stdout`",
 			forms: []form{{args: []argument{{name: "COMMAND", optional: true, repeat: true,
-				kind: &kind{check: checkCommandName, words: func(*scope) []string { return Commands().Names() }}}}}},
+				kind: &kind{words: func(*scope) []string { return Commands().Names() }}}}}},
+			check: func(k *checker, st *Statement, b *binding) {
+				for _, w := range b.all("COMMAND") {
+					if name, constant := w.constant(); constant && k.commands.commands[name] == nil {
+						unknown := k.commands.unknown(name)
+						k.problem(st, faultf(unknown.next, "help: %s", unknown.reason))
+					}
+				}
+			},
 			output: true,
 			run: func(_ context.Context, c *call) error {
 				var b strings.Builder
@@ -114,14 +117,6 @@ func flowCommands() []command {
 			},
 		},
 	}
-}
-
-func checkCommandName(_ *scope, s string) *fault {
-	r := Commands()
-	if r.commands[s] != nil {
-		return nil
-	}
-	return r.unknown(s)
 }
 
 func checkWait(k *checker, st *Statement, b *binding) {
@@ -194,7 +189,7 @@ func runBudget(_ context.Context, c *call) error {
 		if err != nil {
 			return failed(record.Invalid, "budget: %w", err)
 		}
-		e.budgets[name] = budget{start: time.Now(), limit: limit{written: d, slowdown: e.cfg.Slowdown}}
+		e.budgets[name] = budget{start: time.Now(), spent: e.clock.spent(), limit: limit{written: d, slowdown: e.cfg.Slowdown}}
 		return nil
 	}
 	b, ok := e.budgets[name]
@@ -202,8 +197,8 @@ func runBudget(_ context.Context, c *call) error {
 		return nil
 	}
 	delete(e.budgets, name)
-	took := time.Since(b.start)
-	e.emit(record.Event{Kind: record.KindBudget, Step: c.step, Name: name, Seconds: record.Seconds(took),
+	took := time.Since(b.start) - (e.clock.spent() - b.spent)
+	c.teller.emit(record.Event{Kind: record.KindBudget, Name: name, Seconds: record.Seconds(took),
 		Limit: record.Seconds(b.limit.scaled())})
 	if took > b.limit.scaled() {
 		return &stepError{reason: record.OverBudget, awaited: fmt.Sprintf("budget %q to end within %s", name, b.limit),

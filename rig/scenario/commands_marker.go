@@ -77,7 +77,7 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 		if !re.MatchString(l.Text) {
 			return false
 		}
-		e.emit(record.Event{Kind: record.KindMarker, Step: c.step, Node: node, Unit: l.Unit, Text: l.Text,
+		c.teller.emit(record.Event{Kind: record.KindMarker, Node: node, Unit: l.Unit, Text: l.Text,
 			Guest: record.Seconds(l.Guest)})
 		left--
 		return left == 0

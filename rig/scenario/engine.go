@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"dsoftbus-rig/rig/record"
@@ -36,9 +37,16 @@ type Config struct {
 	Deadlines Deadlines
 	Host      Host
 
-	// Break is called by `break`, with the engine to give lines to. Without it `break`
-	// does nothing.
-	Break func(ctx context.Context, e *Engine) error
+	// Stops say where a script stands still. Hold is then called, and decides how it goes on; meanwhile lines can be given
+	// to the engine. Without Hold a script never stands still, and the commands of a prompt are none.
+	Stops Stops
+	Hold  func(ctx context.Context, s Stand) Move
+
+	// Reload replaces a program of a node by one that is built from its present source, and says what it did. It may be nil.
+	Reload func(ctx context.Context, node, program string) (said string, err error)
+
+	// Late is called when a step was not in time, before its failure is told. It may be nil.
+	Late func(ctx context.Context)
 }
 
 // An Engine runs one scenario, or lines one at a time, and keeps what they set
@@ -49,28 +57,38 @@ type Engine struct {
 	commands *Registry
 	work     *os.Root
 	scope    *scope
-	steps    int // number of the last step
-	lines    int // number of the last line given to Do
+	numbers  *atomic.Int64 // of steps, which visitors count on
+	steps    int           // number of the last step
+	lines    int           // number of the last line given to Do
 	running  bool
 	last     output // what the last command left in stdout and stderr
 	jobs     []*backgroundJob
 	vars     map[string]string // set by the scenario
 	budgets  map[string]budget
+	script   *Script // that Run was given; nil: none
+	history  []entry // what has been run, in order
+	stand    *Stand  // where the script stands still; nil while it does not
+	move     Move    // what a command of the prompt has decided
+
+	clock *clock
 
 	markers sync.Mutex
 	cursors map[string]int // per node, the Seq its next marker looks at first
 
-	events sync.Mutex // held while Emit runs
+	events *sync.Mutex        // held while Emit runs
+	hears  func(record.Event) // gets the events of the line that was given to Do; guarded by events
 
-	mu      sync.Mutex
-	allowed []*regexp.Regexp
-	fatal   *NodeError
-	cancel  context.CancelCauseFunc // ends what is running; nil when nothing is
+	mu        sync.Mutex
+	allowed   []*regexp.Regexp
+	fatal     *NodeError
+	steppedIn []string                // what persons did
+	cancel    context.CancelCauseFunc // ends what is running; nil when nothing is
 }
 
 // A budget is one that has begun.
 type budget struct {
 	start time.Time
+	spent time.Duration // by the clock that stood still before it
 	limit limit
 }
 
@@ -91,11 +109,17 @@ func New(cfg Config) (*Engine, error) {
 	e := &Engine{
 		cfg:      cfg,
 		commands: Commands(),
+		numbers:  new(atomic.Int64),
+		clock:    &clock{},
+		events:   &sync.Mutex{},
 		work:     work,
 		scope:    newScope(filepath.ToSlash(folder)),
 		vars:     map[string]string{},
 		budgets:  map[string]budget{},
 		cursors:  map[string]int{},
+	}
+	if cfg.Hold != nil {
+		e.commands = promptCommands()
 	}
 	e.scope.exists = func(rel string) bool {
 		info, err := work.Stat(rel)
@@ -113,8 +137,8 @@ func (e *Engine) Close() error {
 // An Outcome is how a scenario ended.
 type Outcome struct {
 	Result  record.Result
-	Why     string          // the word of `skip` or `stop`, if it gave one
-	Failure *record.Failure // nil when the scenario passed or was skipped
+	Why     string          // the word of `skip` or `stop`, if it gave one; of a repaired scenario, what persons did
+	Failure *record.Failure // nil when the scenario passed, was repaired or was skipped
 }
 
 // Run checks a script, places its fixtures and runs its statements. It ends at the
@@ -129,27 +153,12 @@ func (e *Engine) Run(ctx context.Context, s *Script) Outcome {
 	if out, ok := e.place(s); !ok {
 		return out
 	}
-	ctx, release := e.watch(ctx)
-	defer release()
-	e.running = true
+	e.script, e.running = s, true
 	defer func() { e.running = false }()
-
-	var st *Statement
-	for _, sec := range s.Sections {
-		if sec.Title != "" {
-			e.emit(record.Event{Kind: record.KindSection, Line: sec.Line, Text: sec.Title})
-		}
-		for _, st = range sec.Statements {
-			err := e.step(ctx, st)
-			if err == nil {
-				err = context.Cause(ctx) // it came during a step that held
-			}
-			if err != nil {
-				return e.end(ctx, st, err)
-			}
-		}
-	}
-	return e.end(ctx, st, nil)
+	p := newPlayer(e, s)
+	defer func() { p.release() }()
+	last, err := p.play(ctx)
+	return e.end(p.ctx, last, err)
 }
 
 // end makes the outcome of a script whose last statement was st.
@@ -179,6 +188,9 @@ func (e *Engine) end(ctx context.Context, st *Statement, err error) Outcome {
 	if err := e.proven(ctx); err != nil && out.Result == record.Passed {
 		f := e.failure(ctx, st, e.steps, err)
 		return Outcome{Result: f.Reason.Info().Result, Failure: f}
+	}
+	if did := e.whatPersonsDid(); len(did) > 0 && out.Result == record.Passed {
+		return Outcome{Result: record.Repaired, Why: strings.Join(did, "; ")}
 	}
 	return out
 }
@@ -229,9 +241,11 @@ func (e *Engine) place(s *Script) (out Outcome, ok bool) {
 }
 
 // Do runs one line, with all that was set by those before it, and returns when it
-// is done. Its error is Problems when the line makes no sense (nothing was run),
-// an *End for `skip` and `stop`, and else a *record.Failure.
-func (e *Engine) Do(ctx context.Context, line string) error {
+// is done. A script that was given to Run stands still meanwhile. tell gets the
+// line's events as they come, until Do returns; it may be nil. The error is
+// Problems when the line makes no sense (nothing was run), an *End for `skip` and
+// `stop`, and else a *record.Failure.
+func (e *Engine) Do(ctx context.Context, line string, tell func(record.Event)) error {
 	e.lines++
 	const name = "prompt"
 	var problems Problems
@@ -249,24 +263,28 @@ func (e *Engine) Do(ctx context.Context, line string) error {
 	if len(problems) > 0 {
 		return problems.err()
 	}
-	if !e.running {
-		// What befell a node while no line ran must not end the line that is typed next:
-		// that may well be the one that repairs it.
-		if fatal := e.takeFatal(); fatal != nil {
-			e.emit(record.Event{Kind: record.KindWarning, Node: fatal.Node, Text: fatal.Error()})
-		}
-		var release func()
-		ctx, release = e.watch(ctx)
-		defer release()
+	// What befell a node while no line ran must not end the line that is typed next:
+	// that may well be the one that repairs it.
+	if fatal := e.takeFatal(); fatal != nil {
+		e.emit(record.Event{Kind: record.KindWarning, Node: fatal.Node, Text: fatal.Error()})
 	}
+	ctx, release := e.watch(ctx)
+	defer release()
+	defer e.listen(tell)()
+	command := e.commands.commands[st.name]
+	if command.prompt || command.name == "help" {
+		return e.doPrompt(ctx, st)
+	}
+	e.SteppedIn("`" + st.Text + "`")
 	err := e.step(ctx, st)
+	e.history = append(e.history, entry{typed: st.Text, failed: err != nil})
 	var end *End
 	if err == nil || errors.As(err, &end) {
 		return err
 	}
 	settle(ctx, err)
 	failure := e.failure(ctx, st, e.steps, err)
-	if !e.running && ctx.Err() != nil {
+	if ctx.Err() != nil {
 		e.takeFatal() // it is this failure
 	}
 	return failure
@@ -325,12 +343,26 @@ func (e *Engine) takeFatal() *NodeError {
 }
 
 func (e *Engine) emit(ev record.Event) {
-	if e.cfg.Emit == nil {
-		return
-	}
 	e.events.Lock()
 	defer e.events.Unlock()
-	e.cfg.Emit(ev)
+	if ev.Typed && e.hears != nil {
+		e.hears(ev)
+	}
+	if e.cfg.Emit != nil {
+		e.cfg.Emit(ev)
+	}
+}
+
+// listen passes the events of lines that are typed to tell, until what it returns is
+// called.
+func (e *Engine) listen(tell func(record.Event)) func() {
+	set := func(to func(record.Event)) {
+		e.events.Lock()
+		defer e.events.Unlock()
+		e.hears = to
+	}
+	set(tell)
+	return func() { set(nil) }
 }
 
 // variable returns the value of a variable.

@@ -476,17 +476,3 @@ func TestBudgetBehindAnUnmetCondition(t *testing.T) {
 		t.Errorf("figure %+v", events)
 	}
 }
-
-func TestBreak(t *testing.T) {
-	b := newBench(t, func(c *Config) {
-		c.Break = func(ctx context.Context, e *Engine) error {
-			if err := e.Do(ctx, "env X=2"); err != nil {
-				return err
-			}
-			return e.Do(ctx, "exec A echo from the prompt")
-		}
-	})
-	b.passes("up\nenv X=1\nbreak\nstdout 'from the prompt'\nexec A echo $X\nstdout 2\n")
-	without := newBench(t, nil)
-	without.passes("break\n")
-}

@@ -85,6 +85,10 @@ func (e *Engine) failure(ctx context.Context, st *Statement, n int, err error) *
 	if errors.As(err, &se) {
 		f.Reason, f.Node, f.Awaited, f.Next = se.reason, se.node, se.awaited, se.next
 	}
+	if errors.Is(err, errQuit) {
+		f.Reason, f.Node, f.Step = record.Stopped, "", 0
+		f.Message += ", in front of this line"
+	}
 	if ctx.Err() != nil {
 		cause := context.Cause(ctx)
 		f.Reason, f.Node = interrupted(cause)

@@ -29,7 +29,7 @@ func (e *Engine) startJob(ctx context.Context, c *call, start time.Time) {
 		defer cancel(nil)
 		var ignored error
 		j.err, ignored = e.perform(ctx, c)
-		e.stepEnd(c.step, start, j.err, ignored)
+		c.teller.end(start, j.err, ignored)
 	}()
 }
 

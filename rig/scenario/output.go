@@ -2,9 +2,11 @@ package scenario
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
+	"time"
 	"unicode/utf8"
 
 	"dsoftbus-rig/rig/record"
@@ -48,8 +50,9 @@ type output struct {
 
 // A teller passes a step's output on as events, within the step's bounds.
 type teller struct {
-	emit func(record.Event)
-	step int
+	to    func(record.Event)
+	step  int
+	typed bool // the step is a line that a person has typed
 
 	mu     sync.Mutex
 	bytes  int
@@ -69,7 +72,27 @@ func (t *teller) tell(stream, node, s string) {
 	}
 	t.bytes += len(s)
 	t.events++
-	t.emit(record.Event{Kind: record.KindOutput, Step: t.step, Stream: stream, Node: node, Text: s})
+	t.emit(record.Event{Kind: record.KindOutput, Stream: stream, Node: node, Text: s})
+}
+
+// emit passes on an event of the step.
+func (t *teller) emit(ev record.Event) {
+	ev.Step, ev.Typed = t.step, t.typed
+	t.to(ev)
+}
+
+// end passes on the end of a step that failed with err, or with what its prefix
+// lets it fail with.
+func (t *teller) end(start time.Time, err, ignored error) {
+	ev := record.Event{Kind: record.KindStepEnd, Seconds: record.Seconds(time.Since(start))}
+	var end *End
+	switch {
+	case err != nil && !errors.As(err, &end):
+		ev.Error = err.Error()
+	case ignored != nil:
+		ev.Error, ev.Ignored = ignored.Error(), true
+	}
+	t.emit(ev)
 }
 
 // note passes on a remark of the engine.

@@ -51,7 +51,7 @@ func TestDo(t *testing.T) {
 			{"stop 'for today'", &end, "stop: for today"},
 			{"exec A complain a b", &failure, "exit status 3: a b"},
 		} {
-			err := b.engine.Do(t.Context(), tt.line)
+			err := b.engine.Do(t.Context(), tt.line, nil)
 			if tt.as == nil {
 				if err != nil {
 					t.Fatalf("%s: %v", tt.line, err)
@@ -68,16 +68,16 @@ func TestDo(t *testing.T) {
 func TestDoIsCancelled(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, nil)
-		if err := b.engine.Do(t.Context(), "up"); err != nil {
+		if err := b.engine.Do(t.Context(), "up", nil); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		var failure *record.Failure
-		if err := b.engine.Do(ctx, "exec A hang"); !errors.As(err, &failure) || failure.Reason != record.Stopped {
+		if err := b.engine.Do(ctx, "exec A hang", nil); !errors.As(err, &failure) || failure.Reason != record.Stopped {
 			t.Fatalf("got %v", err)
 		}
-		if err := b.engine.Do(t.Context(), "exec A true"); err != nil {
+		if err := b.engine.Do(t.Context(), "exec A true", nil); err != nil {
 			t.Errorf("the next line: %v", err)
 		}
 	})
@@ -87,12 +87,12 @@ func TestFailBetweenLines(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, nil)
 		panicked := &NodeError{Node: "A", Reason: record.KernelPanic, Text: "Kernel panic"}
-		if err := b.engine.Do(t.Context(), "up"); err != nil {
+		if err := b.engine.Do(t.Context(), "up", nil); err != nil {
 			t.Fatal(err)
 		}
 		b.engine.Fail(panicked)
 		b.engine.Fail(&NodeError{Node: "B", Reason: record.NodeExited})
-		if err := b.engine.Do(t.Context(), "up A"); err != nil {
+		if err := b.engine.Do(t.Context(), "up A", nil); err != nil {
 			t.Errorf("the line behind it: %v", err)
 		}
 		if got := b.seen(record.KindWarning); len(got) != 1 || got[0].Node != "A" {
@@ -103,10 +103,10 @@ func TestFailBetweenLines(t *testing.T) {
 			b.engine.Fail(panicked)
 		}()
 		var failure *record.Failure
-		if err := b.engine.Do(t.Context(), "exec A hang"); !errors.As(err, &failure) || failure.Reason != record.KernelPanic {
+		if err := b.engine.Do(t.Context(), "exec A hang", nil); !errors.As(err, &failure) || failure.Reason != record.KernelPanic {
 			t.Errorf("the line it ended: %v", err)
 		}
-		if err := b.engine.Do(t.Context(), "exec A true"); err != nil {
+		if err := b.engine.Do(t.Context(), "exec A true", nil); err != nil {
 			t.Errorf("the line behind that: %v", err)
 		}
 		if got := b.seen(record.KindWarning); len(got) != 1 {
@@ -119,7 +119,7 @@ func TestComplete(t *testing.T) {
 	b := newBench(t, nil)
 	b.passes("node C\nup\n? exec A hang &gone&\n-- note.txt --\nx\n-- B/packages/x y --\nx\n")
 	for _, line := range []string{"budget open 1h", "? exec A hang &job&"} {
-		if err := b.engine.Do(t.Context(), line); err != nil {
+		if err := b.engine.Do(t.Context(), line, nil); err != nil {
 			t.Fatal(err)
 		}
 	}

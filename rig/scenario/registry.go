@@ -42,6 +42,7 @@ type command struct {
 	inverts    bool   // run handles '!' itself
 	background bool   // may run in the background
 	output     bool   // leaves stdout and stderr
+	prompt     bool   // belongs to the prompt, not to the language
 	deadline   deadlineClass
 
 	check func(k *checker, st *Statement, b *binding) // checks beyond the kinds, and what the command changes for later ones; may be nil

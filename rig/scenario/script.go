@@ -16,6 +16,7 @@ type Script struct {
 	Sections []Section
 	Fixtures []Fixture // in the order of the file
 
+	lines    []string // of its comment part, without line ends
 	problems Problems // that Parse found
 	refused  bool     // the file as a whole, so there is nothing to check
 }
@@ -65,6 +66,7 @@ func Parse(name string, data []byte) (*Script, error) {
 		s.Fixtures = append(s.Fixtures, fx)
 	}
 	lines := strings.Split(string(script), "\n")
+	s.lines = lines
 	for i := 0; i < len(lines); i++ {
 		if strings.HasPrefix(lines[i], "#") {
 			first := i

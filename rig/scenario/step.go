@@ -21,24 +21,24 @@ const (
 // step runs one statement, from its first event to its last; a background job is
 // only started. The error is what ends the script.
 func (e *Engine) step(ctx context.Context, st *Statement) error {
-	e.steps++
+	e.steps = int(e.numbers.Add(1))
 	n := e.steps
 	start := time.Now()
-	e.emit(record.Event{Kind: record.KindStepStart, Step: n, Line: st.Line, Text: st.Text})
-	t := &teller{emit: e.emit, step: n}
+	t := &teller{to: e.emit, step: n, typed: !e.running}
+	t.emit(record.Event{Kind: record.KindStepStart, Line: st.Line, Text: st.Text})
 	if ctx.Err() != nil {
 		err := context.Cause(ctx)
-		e.stepEnd(n, start, err, nil)
+		t.end(start, err, nil)
 		return err
 	}
 	if tag, met := e.met(st); !met {
 		t.note("condition [%s] is not met", tag)
-		e.stepEnd(n, start, nil, nil)
+		t.end(start, nil, nil)
 		return nil
 	}
 	c, err := e.prepare(st, n, t)
 	if err != nil {
-		e.stepEnd(n, start, err, nil)
+		t.end(start, err, nil)
 		return err
 	}
 	k := &checker{commands: e.commands, scope: e.scope, report: func(Problem) {}}
@@ -51,22 +51,8 @@ func (e *Engine) step(ctx context.Context, st *Statement) error {
 	if c.command.output {
 		e.last = c.out
 	}
-	e.stepEnd(n, start, err, ignored)
+	t.end(start, err, ignored)
 	return err
-}
-
-// stepEnd emits the end of a step that failed with err, or with what its prefix
-// lets it fail with.
-func (e *Engine) stepEnd(n int, start time.Time, err, ignored error) {
-	ev := record.Event{Kind: record.KindStepEnd, Step: n, Seconds: record.Seconds(time.Since(start))}
-	var end *End
-	switch {
-	case err != nil && !errors.As(err, &end):
-		ev.Error = err.Error()
-	case ignored != nil:
-		ev.Error, ev.Ignored = ignored.Error(), true
-	}
-	e.emit(ev)
 }
 
 // met evaluates the conditions of a statement; tag is the first that is not met.
@@ -90,7 +76,7 @@ func (e *Engine) perform(ctx context.Context, c *call) (err, ignored error) {
 	stepCtx := ctx
 	if c.limit != nil {
 		var cancel context.CancelFunc
-		stepCtx, cancel = context.WithTimeoutCause(ctx, c.limit.scaled(), &deadlineError{limit: *c.limit})
+		stepCtx, cancel = e.clock.withTimeout(ctx, c.limit.scaled(), &deadlineError{limit: *c.limit})
 		defer cancel()
 	}
 	var real error // of the last attempt that ended by itself
@@ -128,6 +114,9 @@ func (e *Engine) perform(ctx context.Context, c *call) (err, ignored error) {
 	}
 	if c.st.may && err != nil {
 		return nil, err
+	}
+	if err != nil && stepCtx.Err() != nil && e.cfg.Late != nil {
+		e.cfg.Late(ctx)
 	}
 	return err, ignored
 }
