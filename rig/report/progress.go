@@ -81,12 +81,13 @@ type Progress struct {
 	err     error        // first error of w: nothing is written after it
 }
 
-// item is one thing for the writer: an event, text, the run's folder, or the end.
+// item is one thing for the writer: an event, text, the run's folder, a question how far it is, or the end.
 type item struct {
 	event   *record.Event
 	text    string
 	folder  string
 	summary *record.Summary
+	written chan<- struct{} // closed when all before it is written
 }
 
 // A place is that of a scenario in the plan's order. Until all before it have ended, what there is to say of it waits there.
@@ -103,6 +104,7 @@ type running struct {
 	section string
 	step    string
 	lines   map[int]int // step -> line in the file
+	held    bool        // it stands still for a person, who has the terminal's last line
 }
 
 // NewProgress returns a Progress that writes to w. Finish must be called in the end.
@@ -133,6 +135,16 @@ func (p *Progress) Finish(s record.Summary) error {
 	p.mu.Unlock()
 	<-p.done
 	return p.err
+}
+
+// Flush returns when all is written that was to be shown until now. A scenario that stands still then has no status line.
+func (p *Progress) Flush() {
+	written := make(chan struct{})
+	p.put(item{written: written})
+	select {
+	case <-written:
+	case <-p.done:
+	}
 }
 
 func (p *Progress) put(it item) {
@@ -184,6 +196,9 @@ func (p *Progress) write() {
 				return
 			case it.folder != "":
 				p.folder = it.folder
+			case it.written != nil:
+				p.flush(true)
+				close(it.written)
 			default:
 				for line := range strings.Lines(it.text) {
 					p.line("%s", clean(strings.TrimRight(line, "\n")))
@@ -232,7 +247,7 @@ const clearLine = "\r\x1b[K"
 
 // status returns the status line: it leaves the last column free, since some terminals wrap as soon as that is written.
 func (p *Progress) status() string {
-	if len(p.running) == 0 {
+	if len(p.running) == 0 || slices.ContainsFunc(p.running, func(r *running) bool { return r.held }) {
 		return ""
 	}
 	columns := 80
@@ -343,7 +358,20 @@ func (p *Progress) event(e record.Event) {
 		return
 	}
 	r := p.running[i]
+	if e.Typed {
+		// On a terminal whoever typed it sees what comes of it; elsewhere it came from another one.
+		if p.o.Verbose && !p.o.Live {
+			p.verbose(r, e)
+		}
+		return
+	}
 	switch e.Kind {
+	case record.KindHeld:
+		r.held = true
+		p.stands(e)
+		return
+	case record.KindReleased:
+		r.held = false
 	case record.KindSection:
 		r.section, r.step = clean(e.Text), ""
 	case record.KindStepStart:
@@ -365,6 +393,9 @@ func (p *Progress) verbose(r *running, e record.Event) {
 	step := ""
 	if line := r.lines[e.Step]; line != 0 {
 		step = fmt.Sprintf("%d: ", line)
+	}
+	if e.Typed {
+		step = "typed: "
 	}
 	switch e.Kind {
 	case record.KindScenarioStart:
@@ -399,8 +430,26 @@ func (p *Progress) verbose(r *running, e record.Event) {
 			text = ": " + text
 		}
 		say("node %s %s%s", clean(e.Node), clean(e.State), text)
+	case record.KindReleased:
+		say("goes on: %s", clean(e.Name))
 	case record.KindBudget:
 		say("budget %s took %.3fs of %.3fs", clean(e.Name), e.Seconds, e.Limit)
+	}
+}
+
+// stands shows where and why a scenario stands still.
+func (p *Progress) stands(e record.Event) {
+	where := clean(e.File)
+	if e.Line > 0 {
+		where += fmt.Sprintf(":%d", e.Line)
+	}
+	text := shorten(clean(e.Text), lineCells)
+	if text != "" {
+		text = ": " + text
+	}
+	p.line("%s %s, %s %s%s", p.color(yellow, "HELD"), clean(e.Scenario), clean(e.Name), where, text)
+	if e.Failure != nil {
+		p.box(e.Failure, path.Join(p.folder, record.ScenarioDir(e.Scenario)))
 	}
 }
 

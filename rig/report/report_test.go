@@ -304,3 +304,47 @@ func TestTabsDoNotJump(t *testing.T) {
 		t.Errorf("%q", got)
 	}
 }
+
+// Where a scenario stands still, the status line makes room for a prompt, and what is typed there is shown by the prompt.
+func TestHeld(t *testing.T) {
+	for _, live := range []bool{false, true} {
+		var out buffer
+		p := NewProgress(&out, Options{Live: live, Verbose: true})
+		p.Folder("runs/x")
+		for _, e := range []record.Event{
+			{Kind: record.KindRunStart, Total: 1},
+			{Kind: record.KindScenarioStart, Scenario: "fault/a", File: "a.txtar"},
+			{Kind: record.KindStepStart, Scenario: "fault/a", Step: 1, Line: 3, Text: "exec A false"},
+			{Kind: record.KindHeld, Scenario: "fault/a", Name: "failed", File: "a.txtar", Line: 3, Text: "exec A false", Step: 1,
+				Failure: &record.Failure{Reason: record.ExecStatus, File: "a.txtar", Line: 3, Text: "exec A false", Message: "exit status 1"}},
+		} {
+			p.Event(e)
+		}
+		p.Flush()
+		shown := out.take()
+		for _, want := range []string{"HELD fault/a, failed a.txtar:3: exec A false\n", "| reason    exec-status", "| artifacts runs/x/fault/a"} {
+			if !strings.Contains(shown, want) {
+				t.Errorf("live %v: %q is not shown in %q", live, want, shown)
+			}
+		}
+		if strings.Count(shown, "[1/1]") != 0 && strings.LastIndex(shown, "[1/1]") > strings.LastIndex(shown, clearLine) {
+			t.Errorf("there is a status line behind %q", shown)
+		}
+		p.Event(record.Event{Kind: record.KindStepStart, Scenario: "fault/a", Step: 2, Line: 1, Text: "start B dsoftbusd", Typed: true})
+		p.Event(record.Event{Kind: record.KindReleased, Scenario: "fault/a", Name: "retry"})
+		p.Event(record.Event{Kind: record.KindScenarioEnd, Scenario: "fault/a", Result: record.Repaired, Text: "retry of line 3"})
+		if err := p.Finish(record.Summary{Scenarios: []record.ScenarioSummary{{Name: "fault/a", Result: record.Repaired}}}); err != nil {
+			t.Fatal(err)
+		}
+		shown = out.take()
+		if got := strings.Contains(shown, "typed: start B dsoftbusd"); got == live {
+			t.Errorf("live %v: what was typed is shown: %v", live, got)
+		}
+		for _, want := range []string{"goes on: retry", "REPAIRED fault/a", "repaired: fault/a", "0 passed, 1 failed"} {
+			if !strings.Contains(shown, want) {
+				t.Errorf("live %v: %q is not shown in %q", live, want, shown)
+			}
+		}
+		p.Flush() // of one that has ended
+	}
+}
