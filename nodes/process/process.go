@@ -70,3 +70,58 @@ func Descriptors(proc string, pid int) ([]int, error) {
 	slices.Sort(fds)
 	return fds, nil
 }
+
+// Status returns a field of a process's status (proc(5)), as it stands there: "State" is "S (sleeping)".
+func Status(proc string, pid int, field string) (string, error) {
+	status, err := os.ReadFile(filepath.Join(proc, strconv.Itoa(pid), "status"))
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, field+":"); ok {
+			return strings.TrimSpace(value), nil
+		}
+	}
+	return "", fmt.Errorf("status of process %d: no field %s", pid, field)
+}
+
+// Catches reports whether a process handles a signal itself.
+func Catches(proc string, pid, signal int) (bool, error) {
+	value, err := Status(proc, pid, "SigCgt")
+	if err != nil {
+		return false, err
+	}
+	mask, err := strconv.ParseUint(value, 16, 64)
+	if err != nil {
+		return false, fmt.Errorf("status of process %d: SigCgt: %w", pid, err)
+	}
+	return mask>>(signal-1)&1 != 0, nil
+}
+
+// Session returns the ids of the processes of a session, which is named by the id of the process that leads it or led it, in rising order. Processes
+// that have ended and were not waited for are left out.
+func Session(proc string, leader int) ([]int, error) {
+	files, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "stat"))
+	if err != nil {
+		return nil, err
+	}
+	var pids []int
+	for _, file := range files {
+		stat, err := os.ReadFile(file)
+		if err != nil {
+			continue // it has ended meanwhile
+		}
+		// The second field is the name in parentheses, which may hold anything; state, parent, group and session follow.
+		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
+		if len(fields) < 4 || fields[0] == "Z" || fields[3] != strconv.Itoa(leader) {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
+		if err != nil {
+			continue
+		}
+		pids = append(pids, pid)
+	}
+	slices.Sort(pids)
+	return pids, nil
+}

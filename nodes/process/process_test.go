@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // shown makes a folder that looks like /proc with processes of these names.
@@ -67,5 +69,57 @@ func TestReal(t *testing.T) {
 	}
 	if _, err := Descriptors(t.TempDir(), os.Getpid()); err == nil {
 		t.Error(fmt.Sprint("of a folder that shows none: ", err))
+	}
+}
+
+func TestStatus(t *testing.T) {
+	proc := t.TempDir()
+	if err := os.Mkdir(filepath.Join(proc, "7"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	status := "Name:\tpkgfs\nState:\tT (stopped)\nSigIgn:\tffffffffffffffff\nSigCgt:\t0000000000000200\n"
+	if err := os.WriteFile(filepath.Join(proc, "7", "status"), []byte(status), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Status(proc, 7, "State"); got != "T (stopped)" || err != nil {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := Status(proc, 7, "Stat"); err == nil || err.Error() != "status of process 7: no field Stat" {
+		t.Errorf("no such field: %v", err)
+	}
+	for signal, want := range map[int]bool{10: true, 9: false, 11: false, 1: false, 64: false} {
+		if got, err := Catches(proc, 7, signal); got != want || err != nil {
+			t.Errorf("signal %d: %t, %v", signal, got, err)
+		}
+	}
+	if _, err := Catches(proc, 8, 10); !os.IsNotExist(err) {
+		t.Errorf("nobody: %v", err)
+	}
+}
+
+func TestSession(t *testing.T) {
+	proc := shown(t, map[string]string{"3": "x", "20": "x", "4": "x", "5": "x", "6": "x"})
+	for pid, stat := range map[string]string{
+		"3":  "3 (sh) S 1 3 3 34816 3 0",
+		"20": "20 (a ) b) R 3 20 3 34816",
+		"4":  "4 (gone) Z 3 3 3 0",
+		"5":  "5 (other) S 3 3 5 0",
+		"6":  "6 (short",
+	} {
+		if err := os.WriteFile(filepath.Join(proc, pid, "stat"), []byte(stat), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for leader, want := range map[int][]int{3: {3, 20}, 5: {5}, 20: nil} {
+		if got, err := Session(proc, leader); err != nil || !slices.Equal(got, want) {
+			t.Errorf("session %d: %v, %v; want %v", leader, got, err, want)
+		}
+	}
+	own, err := unix.Getsid(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Session(Proc, own); err != nil || !slices.Contains(got, os.Getpid()) {
+		t.Errorf("my own: %v, %v; I am %d", got, err, os.Getpid())
 	}
 }

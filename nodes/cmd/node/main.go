@@ -15,6 +15,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/signal"
@@ -31,13 +32,14 @@ import (
 	"dsoftbus-rig/nodes/cmd/prlimit"
 	selftestclient "dsoftbus-rig/nodes/cmd/selftest-client"
 	"dsoftbus-rig/nodes/cmd/vitals"
+	"dsoftbus-rig/nodes/stacks"
 )
 
 // A program is one of those in the binary, named as the folder of its package.
 type program struct {
 	name    string
 	main    func(ctx context.Context, args []string, stdout, stderr io.Writer) int
-	orderly bool // SIGTERM and SIGINT end its context, not the process
+	orderly bool // SIGTERM and SIGINT end its context, not the process, and SIGUSR1 has it tell its goroutines
 }
 
 var programs = []program{
@@ -67,11 +69,55 @@ func run(argv []string, stdout, stderr io.Writer) int {
 	ctx := context.Background()
 	if p.orderly {
 		var stop context.CancelFunc
-		ctx, stop = signal.NotifyContext(ctx, syscall.SIGTERM, syscall.SIGINT)
+		ctx, stop = handleSignals(ctx, stderr)
 		defer stop()
 	}
 	return p.main(ctx, args, stdout, stderr)
 }
+
+// stacksDir is where goroutines are told: stacks.Dir. Tests set it when they link, for
+// which it has to be written out.
+var stacksDir = "/run/stacks"
+
+// handleSignals returns a context that SIGTERM and SIGINT end, the cause being which of
+// them it was; and has stacks.Signal answered until stop is called. It is
+// signal.NotifyContext with that signal added, by the one goroutine that this has too:
+// so no program starts more slowly for being asked one day. A program that takes long
+// to end can be asked what for.
+func handleSignals(parent context.Context, stderr io.Writer) (ctx context.Context, stop context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(parent)
+	// Apart, since a question that waits must not take an end's place.
+	ends, asked, stopped := make(chan os.Signal, 1), make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(ends, syscall.SIGTERM, syscall.SIGINT)
+	signal.Notify(asked, stacks.Signal)
+	go func() {
+		for {
+			select {
+			case sig := <-ends:
+				cancel(ending{sig})
+			case <-asked:
+				if err := stacks.Write(stacksDir); err != nil {
+					fmt.Fprintln(stderr, err)
+				}
+			case <-stopped:
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(ends)
+		signal.Stop(asked)
+		close(stopped)
+		cancel(nil)
+	}
+}
+
+// ending is the cause of a context that a signal has ended.
+type ending struct{ os.Signal }
+
+func (e ending) Error() string { return e.String() + " signal received" }
+
+func (ending) Is(target error) bool { return target == context.Canceled }
 
 // find returns the program that a command line means, and the arguments for it.
 func find(argv []string) (*program, []string, error) {

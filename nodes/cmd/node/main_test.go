@@ -33,7 +33,7 @@ func withLinks(tests func() int) (status int, err error) {
 	}
 	defer os.RemoveAll(links)
 	binary := filepath.Join(links, ownName)
-	build := exec.Command("go", "build", "-buildvcs=false", "-o", binary, fmt.Sprintf("-race=%t", raced()), ".")
+	build := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-X main.stacksDir="+stacksOf(links), "-o", binary, fmt.Sprintf("-race=%t", raced()), ".")
 	if out, err := build.CombinedOutput(); err != nil {
 		return 1, fmt.Errorf("%v: %w\n%s", build, err, out)
 	}
@@ -44,6 +44,9 @@ func withLinks(tests func() int) (status int, err error) {
 	}
 	return tests(), nil
 }
+
+// stacksOf is where the programs in a folder of links tell their goroutines.
+func stacksOf(links string) string { return filepath.Join(links, "stacks") }
 
 // raced tells whether the race detector looks at these tests; then it shall look
 // at the binary, too.

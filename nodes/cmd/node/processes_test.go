@@ -5,7 +5,9 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -16,6 +18,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/device"
+	"dsoftbus-rig/nodes/stacks"
 	"dsoftbus-rig/protocol/session"
 )
 
@@ -38,6 +41,12 @@ type process struct {
 func start(ctx context.Context, t *testing.T, name string, args ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.CommandContext(ctx, filepath.Join(links, name), args...), lines: make(chan string, 100), stderr: new(bytes.Buffer)}
+	p.run(t)
+	return p
+}
+
+func (p *process) run(t *testing.T) {
+	t.Helper()
 	p.cmd.Stderr = p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -53,7 +62,6 @@ func start(ctx context.Context, t *testing.T, name string, args ...string) *proc
 		}
 	}()
 	t.Cleanup(func() { p.cmd.Process.Kill() })
-	return p
 }
 
 // want waits for a line, past others.
@@ -138,6 +146,56 @@ func (p *process) terminate(t *testing.T, name string) {
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	if rest, status := p.end(); status != 0 {
 		t.Errorf("%s: exit status %d after %q; standard error:\n%s", name, status, rest, p.stderr)
+	}
+}
+
+// A program that is asked for its goroutines tells them, as often as it is asked, and runs on until it is ended.
+func TestStacks(t *testing.T) {
+	if stacksDir != stacks.Dir {
+		t.Errorf("goroutines are told in %s, and looked for in %s", stacksDir, stacks.Dir)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	// A name that nothing else on this host has: the program is the one that the first argument says.
+	dir := t.TempDir()
+	name := fmt.Sprintf("stk-%d", os.Getpid())
+	if err := os.Symlink(filepath.Join(links, ownName), filepath.Join(dir, name)); err != nil {
+		t.Fatal(err)
+	}
+	// Run by that name the program would be unknown; so the name that counts for it is given apart.
+	cmd := exec.CommandContext(ctx, filepath.Join(dir, name))
+	cmd.Args = []string{"netbench", "serve", "-listen", "127.0.0.1:0"}
+	p := &process{cmd: cmd, lines: make(chan string, 100), stderr: new(bytes.Buffer)}
+	p.run(t)
+	p.want(t, "netbench: ready")
+	asker := stacks.NewAsker(stacksOf(links))
+	for range 3 {
+		text, err := asker.Ask(ctx, name)
+		if err != nil || !strings.Contains(string(text), "netbench.serve(") {
+			t.Fatalf("%v:\n%s", err, text)
+		}
+	}
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	if rest, status := p.end(); status != 0 {
+		t.Errorf("exit status %d after %q; standard error:\n%s", status, rest, p.stderr)
+	}
+}
+
+// What ends a program's context is said by name, and counts as an interrupt.
+func TestHandleSignals(t *testing.T) {
+	ctx, stop := handleSignals(t.Context(), io.Discard)
+	defer stop()
+	if err := syscall.Kill(os.Getpid(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	<-ctx.Done()
+	if cause := context.Cause(ctx); cause.Error() != "interrupt signal received" || !errors.Is(cause, context.Canceled) {
+		t.Errorf("cause %v", cause)
+	}
+	ctx, stop = handleSignals(t.Context(), io.Discard)
+	stop()
+	if cause := context.Cause(ctx); cause != context.Canceled {
+		t.Errorf("stopped: %v", cause)
 	}
 }
 
