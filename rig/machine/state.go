@@ -83,14 +83,22 @@ func (m *Machine) migrate(ctx context.Context, command string, file *os.File) er
 	}
 }
 
-// giveFile hands an open file to QEMU under a name.
+// giveFile hands an open file to QEMU under a name. The file stays the caller's, who may
+// close it when giveFile returns.
 func (m *Machine) giveFile(ctx context.Context, name string, file *os.File) error {
 	command, err := json.Marshal(map[string]any{"execute": "getfd", "arguments": map[string]string{"fdname": name}})
 	if err != nil {
 		return err
 	}
+	// A copy, since what is asked may still go on when ctx has ended.
+	fd, err := unix.FcntlInt(file.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("give QEMU %s: %w", file.Name(), err)
+	}
+	own := os.NewFile(uintptr(fd), file.Name())
 	_, err = m.converse(ctx, "getfd", func() ([]byte, error) {
-		data, err := m.monitor.RunWithFile(command, file)
+		defer own.Close()
+		data, err := m.monitor.RunWithFile(command, own)
 		return bytes.Clone(data), err
 	})
 	return err
