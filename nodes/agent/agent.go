@@ -20,6 +20,7 @@ import (
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/nodes/journal"
+	"dsoftbus-rig/nodes/stacks"
 )
 
 // moduleDir is where the image's modules layer puts the kernel modules, the order to
@@ -79,6 +80,7 @@ func Run(ctx context.Context) error {
 		Impair:     faults.impair,
 		Impairment: faults.impairment,
 		StepClock:  stepClock,
+		Stacks:     stacks.NewAsker(stacks.Dir).Ask,
 	}
 	host, err := newHostWatch(control)
 	if err != nil {

@@ -73,10 +73,15 @@ func get(stream io.Writer, r agentapi.Request) {
 	if answer(stream, nil, err) != nil || err != nil {
 		return
 	}
+	sendFile(stream, f)
+}
+
+// sendFile sends the frames of a file.
+func sendFile(stream io.Writer, from io.Reader) {
 	out := agentapi.NewFrameWriter(stream)
 	end := agentapi.Reply{}
 	// Hidden, so that io.Copy does not ask the file to do it in larger pieces.
-	if _, err := io.CopyBuffer(out.Stream(agentapi.FrameBytes), struct{ io.Reader }{f}, make([]byte, agentapi.MaxFrame)); err != nil {
+	if _, err := io.CopyBuffer(out.Stream(agentapi.FrameBytes), struct{ io.Reader }{from}, make([]byte, agentapi.MaxFrame)); err != nil {
 		end.Error = err.Error()
 	}
 	if data, err := json.Marshal(end); err == nil {

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,11 +10,13 @@ import (
 	"io"
 	"log"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/journal"
+	"dsoftbus-rig/nodes/stacks"
 
 	"github.com/hashicorp/yamux"
 	"golang.org/x/sys/unix"
@@ -28,6 +31,10 @@ type Server struct {
 	Impair     func(agentapi.Impairment) (before agentapi.ImpairmentStatistics, err error)
 	Impairment func() (agentapi.ImpairmentStatistics, error)
 	StepClock  func(agentapi.Step) (agentapi.Stepped, error)
+	Stacks     func(ctx context.Context, program string) ([]byte, error) // of a running program; the agent's own are the server's to tell
+
+	mu       sync.Mutex
+	programs []*process // that exec runs now, in the order in which they began
 }
 
 // Serve serves one connection until it ends.
@@ -90,6 +97,12 @@ func (s *Server) stream(ctx context.Context, stream io.ReadWriter) {
 		put(stream, in, r)
 	case agentapi.MethodGet:
 		get(stream, r)
+	case agentapi.MethodShell:
+		s.shell(ctx, stream, in, r)
+	case agentapi.MethodDial:
+		dial(ctx, stream, in, r)
+	case agentapi.MethodStacks:
+		s.stacks(ctx, stream, in, r)
 	default:
 		result, err := s.call(ctx, r)
 		_ = answer(stream, result, err)
@@ -171,6 +184,14 @@ func (s *Server) call(ctx context.Context, r agentapi.Request) (any, error) {
 			return nil, err
 		}
 		return nil, s.Supervisor.Kill(c.Program, c.Signal)
+	case agentapi.MethodRestart:
+		var c agentapi.Restart
+		if err := decode(r, &c); err != nil {
+			return nil, err
+		}
+		return nil, s.Supervisor.Restart(ctx, s.Journal, c.Program, c.File, c.Within)
+	case agentapi.MethodServices:
+		return s.services(), nil
 	case agentapi.MethodImpair:
 		var c agentapi.Impairment
 		if err := decode(r, &c); err != nil {
@@ -225,12 +246,13 @@ func (s *Server) exec(ctx context.Context, stream io.Writer, in io.Reader, r age
 	}
 	stderr := out.Stream(agentapi.FrameStderr)
 	exit := agentapi.Exit{}
-	p, err := spawn(s.Journal, unit, e.Argv, out.Stream(agentapi.FrameStdout), stderr)
+	p, err := s.spawn(unit, e.Argv, out.Stream(agentapi.FrameStdout), stderr)
 	if err != nil {
 		// As a shell has it: 127 for a program that is not there.
 		fmt.Fprintln(stderr, err)
 		exit.Status = 127
 	} else {
+		defer s.unlist(p)
 		select {
 		case <-p.done:
 		case <-gone:
@@ -239,11 +261,60 @@ func (s *Server) exec(ctx context.Context, stream io.Writer, in io.Reader, r age
 			_ = p.signal(unix.SIGKILL)
 		}
 		<-p.done
-		exit.Status = p.status()
+		exit.Status = status(p.cmd.ProcessState)
 	}
 	exit.JournalSeq = s.Journal.Seq()
 	if data, err := json.Marshal(exit); err == nil {
 		_ = out.WriteFrame(agentapi.FrameExit, data)
+	}
+}
+
+// spawn starts a program that is listed from its first output on.
+func (s *Server) spawn(unit string, argv []string, stdout, stderr io.Writer) (*process, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p, err := spawn(s.Journal, unit, argv, stdout, stderr)
+	if err == nil {
+		s.programs = append(s.programs, p)
+	}
+	return p, err
+}
+
+func (s *Server) unlist(p *process) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.programs = slices.DeleteFunc(s.programs, func(other *process) bool { return other == p })
+}
+
+// services lists the services, then the programs that run beside them.
+func (s *Server) services() []agentapi.Service {
+	all := s.Supervisor.Services()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, p := range s.programs {
+		all = append(all, p.service(false))
+	}
+	return all
+}
+
+// stacks sends the goroutines of a program on a stream.
+func (s *Server) stacks(ctx context.Context, stream io.Writer, in io.Reader, r agentapi.Request) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // the other side sends nothing more: the stream's end says that it is gone
+		defer cancel()
+		_, _ = io.Copy(io.Discard, in)
+	}()
+	var c agentapi.Stacks
+	err := decode(r, &c)
+	var text []byte
+	if err == nil && c.Program == agentapi.AgentUnit {
+		text = stacks.All()
+	} else if err == nil {
+		text, err = s.Stacks(ctx, c.Program)
+	}
+	if answer(stream, nil, err) == nil && err == nil {
+		sendFile(stream, bytes.NewReader(text))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -111,22 +112,44 @@ func (p *process) signal(sig unix.Signal) error {
 	return err
 }
 
-// outcome says in words how the program ended.
-func (p *process) outcome() string {
-	if p.err == nil {
+// outcome says in words how a program ended, by the error of its Wait.
+func outcome(err error) string {
+	if err == nil {
 		return "exit status 0"
 	}
-	return p.err.Error()
+	return err.Error()
 }
 
 // status is the exit status; a program ended by a signal has 128 + its number,
 // as a shell says it.
-func (p *process) status() int {
-	ws, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+func status(p *os.ProcessState) int {
+	ws, ok := p.Sys().(syscall.WaitStatus)
 	if ok && ws.Signaled() {
 		return 128 + int(ws.Signal())
 	}
-	return p.cmd.ProcessState.ExitCode()
+	return p.ExitCode()
+}
+
+// running reports whether the program has not ended.
+func (p *process) running() bool {
+	select {
+	case <-p.done:
+		return false
+	default:
+		return true
+	}
+}
+
+// service says what became of the program.
+func (p *process) service(supervised bool) agentapi.Service {
+	s := agentapi.Service{
+		Name: filepath.Base(p.cmd.Args[0]), Program: p.cmd.Args[0], Args: p.cmd.Args[1:], PID: p.cmd.Process.Pid,
+		Supervised: supervised, Running: p.running(),
+	}
+	if !s.Running {
+		s.Ended = outcome(p.err)
+	}
+	return s
 }
 
 // A Supervisor holds the services of the machine, at most one of each name.
@@ -145,12 +168,8 @@ func (s *Supervisor) Start(j *journal.Writer, program string, args []string) err
 	name := filepath.Base(program)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if old, ok := s.services[name]; ok {
-		select {
-		case <-old.done:
-		default:
-			return fmt.Errorf("start %s: it is running already (process %d); stop it first", name, old.cmd.Process.Pid)
-		}
+	if old, ok := s.services[name]; ok && old.running() {
+		return fmt.Errorf("start %s: it is running already (process %d); stop it first", name, old.cmd.Process.Pid)
 	}
 	p, err := spawn(j, name, append([]string{program}, args...), nil, nil)
 	if err != nil {
@@ -159,7 +178,7 @@ func (s *Supervisor) Start(j *journal.Writer, program string, args []string) err
 	s.services[name] = p
 	go func() {
 		<-p.done
-		_ = j.Line(agentapi.AgentUnit, "stdout", fmt.Appendf(nil, "%s ended: %s", name, p.outcome()), false)
+		_ = j.Line(agentapi.AgentUnit, "stdout", fmt.Appendf(nil, "%s ended: %s", name, outcome(p.err)), false)
 	}()
 	return nil
 }
@@ -173,12 +192,53 @@ func (s *Supervisor) running(program string) (*process, error) {
 	if !ok {
 		return nil, fmt.Errorf("%s was never started here (started: %s)", name, s.names())
 	}
-	select {
-	case <-p.done:
-		return nil, fmt.Errorf("%s is not running: it ended with %s", name, p.outcome())
-	default:
-		return p, nil
+	if !p.running() {
+		return nil, fmt.Errorf("%s is not running: it ended with %s", name, outcome(p.err))
 	}
+	return p, nil
+}
+
+// Restart starts a service again, which was started before and may run: it is stopped
+// then. It has the arguments it had last, and is the program it was unless file
+// names another.
+func (s *Supervisor) Restart(ctx context.Context, j *journal.Writer, program, file string, within time.Duration) error {
+	name := filepath.Base(program)
+	s.mu.Lock()
+	p, ok := s.services[name]
+	started := s.names()
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("restart: %s was never started here (started: %s)", name, started)
+	}
+	if file == "" {
+		file = p.cmd.Args[0]
+	}
+	// Programs of the rig are the one whose name they are run by.
+	if filepath.Base(file) != name {
+		return fmt.Errorf("restart %s as %s: the file must be called %s, too; copy it to a folder of its own", name, file, name)
+	}
+	// Before the old one is gone for it.
+	if _, err := exec.LookPath(file); err != nil {
+		return fmt.Errorf("restart %s: %w", name, err)
+	}
+	if p.running() {
+		if err := s.Stop(ctx, name, within); err != nil {
+			return fmt.Errorf("restart: %w", err)
+		}
+	}
+	return s.Start(j, file, p.cmd.Args[1:])
+}
+
+// Services returns what became of each service, by name.
+func (s *Supervisor) Services() []agentapi.Service {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var all []agentapi.Service
+	for _, p := range s.services {
+		all = append(all, p.service(true))
+	}
+	slices.SortFunc(all, func(a, b agentapi.Service) int { return strings.Compare(a.Name, b.Name) })
+	return all
 }
 
 // names lists the services; s.mu is held.

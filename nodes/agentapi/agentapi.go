@@ -51,6 +51,11 @@ const (
 	MethodExec      = "exec"      // Exec -> nothing; then frames, the last one FrameExit
 	MethodPut       = "put"       // Put -> nothing; then the rig sends frames, the last one FrameEnd, and gets a second Reply
 	MethodGet       = "get"       // Get -> nothing; then frames, the last one FrameEnd
+	MethodShell     = "shell"     // Shell -> nothing; then frames both ways, the agent's last one FrameExit
+	MethodDial      = "dial"      // Dial -> nothing; then frames both ways, each way's last one FrameEnd
+	MethodStacks    = "stacks"    // Stacks -> nothing; then frames, the last one FrameEnd
+	MethodServices  = "services"  // nothing -> []Service
+	MethodRestart   = "restart"   // Restart -> nothing
 
 	MethodImpair     = "impair"     // Impairment -> ImpairmentStatistics, of the one that this replaces
 	MethodImpairment = "impairment" // nothing -> ImpairmentStatistics, of the one in force
@@ -78,7 +83,10 @@ type Exec struct {
 	Argv []string `json:"argv"`
 }
 
-// Shell is one program to run on a terminal. Closing the stream hangs up.
+// Shell is one program to run on a terminal of its own, whose session it leads. The rig
+// sends FrameStdin and FrameSize, the agent FrameStdout. When the rig closes the stream,
+// or the program ends, the terminal hangs up: what is left of the session gets SIGHUP,
+// and a moment later SIGKILL.
 type Shell struct {
 	Argv []string `json:"argv,omitempty"` // none: the machine's shell
 	Term string   `json:"term"`           // what kind of terminal it is: "xterm-256color"
@@ -89,6 +97,41 @@ type Shell struct {
 type Size struct {
 	Rows uint16 `json:"rows"`
 	Cols uint16 `json:"cols"`
+}
+
+// Dial is a TCP port of the machine's own loopback address to connect to. What is
+// received comes as FrameBytes, and FrameEnd when the other side sends no more: in its
+// Reply is why, when that was no orderly end. The rig sends in the same way. When it
+// closes the stream the connection is closed.
+type Dial struct {
+	Port uint16 `json:"port"`
+}
+
+// Stacks asks a running program of the rig's for its goroutines; it runs on undisturbed.
+// They come as text, in FrameBytes.
+type Stacks struct {
+	Program string `json:"program"` // the process's name; AgentUnit: the agent itself
+}
+
+// Service is a program that the agent started.
+type Service struct {
+	Name    string   `json:"name"`
+	Program string   `json:"program"` // what was started: a path, or a name in the agent's PATH
+	Args    []string `json:"args"`
+	PID     int      `json:"pid"`
+	// Supervised is false for a program that MethodExec runs; it is listed while it does.
+	Supervised bool   `json:"supervised"`
+	Running    bool   `json:"running"`
+	Ended      string `json:"ended,omitempty"` // how, when it does not run any more: "exit status 1", "signal: killed"
+}
+
+// Restart starts a service again, with the arguments it had last. One that runs is
+// stopped first, as by Stop.
+type Restart struct {
+	Program string `json:"program"` // the service's name
+	// File is the program to start, of the service's name; none: the one it had.
+	File   string        `json:"file,omitempty"`
+	Within time.Duration `json:"within_ns"`
 }
 
 // Put writes a file, which appears whole or not at all, and makes the folders above

@@ -7,14 +7,16 @@ import (
 	"sync"
 )
 
-// Kinds of frames, in which what a program prints, or a file, goes over one of the
-// connection's streams. A frame is its kind, the length of its payload as u32 little endian, the payload.
+// Kinds of frames, in which what a program prints or is typed, a file, or what goes over
+// a dialled connection, goes over one of the rig's connection's streams. A frame is its kind, the length of its payload as u32 little endian, the payload.
 const (
 	FrameStdout = 'o'
 	FrameStderr = 'e'
 	FrameExit   = 'x' // a JSON Exit; the last one of a program
-	FrameBytes  = 'b' // of a file
-	FrameEnd    = 'z' // a JSON Reply; the last one of a file, which without it is not whole
+	FrameStdin  = 'i' // typed on a terminal
+	FrameSize   = 's' // a JSON Size: the terminal has another one
+	FrameBytes  = 'b' // of a file, or of a dialled connection
+	FrameEnd    = 'z' // a JSON Reply; the last one of a file, which without it is not whole, or of a connection's one way
 )
 
 // MaxFrame bounds a frame's payload, in bytes.

@@ -19,6 +19,7 @@ import (
 	"dsoftbus-rig/nodes/agent"
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/journal"
+	"dsoftbus-rig/nodes/stacks"
 )
 
 // A standIn is an agent that serves this process instead of a virtual machine,
@@ -113,6 +114,7 @@ func newStandIn(t *testing.T) *standIn {
 			}
 			return agentapi.Stepped{Before: stepped, After: stepped.Add(s.By)}, nil
 		},
+		Stacks: stacks.NewAsker(filepath.Join(t.TempDir(), "stacks")).Ask,
 	}
 	served := make(chan struct{})
 	go func() {
@@ -473,6 +475,18 @@ func TestAMachineThatHangsHoldsNobodyUp(t *testing.T) {
 		"call": func(ctx context.Context) error { return m.Call(ctx, agentapi.MethodKill, agentapi.Kill{}, nil) },
 		"exec": func(ctx context.Context) error {
 			_, err := m.Exec(ctx, []string{"true"}, io.Discard, io.Discard)
+			return err
+		},
+		"shell": func(ctx context.Context) error {
+			_, err := m.Shell(ctx, agentapi.Shell{}, strings.NewReader(""), io.Discard, nil)
+			return err
+		},
+		"dial": func(ctx context.Context) error {
+			_, err := m.Dial(ctx, 7700)
+			return err
+		},
+		"stacks": func(ctx context.Context) error {
+			_, err := m.Stacks(ctx, agentapi.AgentUnit)
 			return err
 		},
 		"push": func(ctx context.Context) error { return m.Push(ctx, src, src+".pushed") },
