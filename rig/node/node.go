@@ -73,6 +73,7 @@ type life struct {
 	closers []io.Closer
 	wanted  bool // its end is wanted, so it is no news
 	paused  bool
+	fallen  bool          // its kernel has panicked, or said that something in it is broken
 	serving bool          // the standard services were started
 	reset   chan struct{} // closed at the machine's next reset; nil when nobody waits for one
 }

@@ -105,7 +105,7 @@ func (n *Node) reset(ctx context.Context) error {
 		return fmt.Errorf("node %s is being reset already", n.name)
 	}
 	old := l.agent
-	l.agent, l.paused, l.reset = nil, false, happened
+	l.agent, l.paused, l.fallen, l.reset = nil, false, false, happened
 	n.mu.Unlock()
 	n.fault("reset", record.FaultAsked)
 	// The agent's end of the connection goes without a word.

@@ -71,6 +71,9 @@ func (n *Node) add(l console.Line) {
 	}
 	n.mu.Lock()
 	current := n.life
+	if current != nil && reason == record.KernelPanic {
+		current.fallen = true
+	}
 	n.mu.Unlock()
 	if current == nil {
 		tell()

@@ -271,11 +271,8 @@ func (w *World) emit(e record.Event) { _ = w.cfg.Record.Append(e) }
 
 // Close ends every node at once and returns when all processes are gone.
 func (w *World) Close() {
-	w.mu.Lock()
-	nodes := slices.Clone(w.nodes)
-	w.mu.Unlock()
 	var all sync.WaitGroup
-	for _, n := range nodes {
+	for _, n := range w.all() {
 		all.Go(n.down)
 	}
 	all.Wait()
