@@ -136,12 +136,24 @@ func (l *Log) Tail(n int) []Line {
 // ended and no line matches, with the cause given to End. match is called once
 // for each line, in order, without any lock held.
 func (l *Log) Wait(ctx context.Context, from int, match func(Line) bool) (Line, error) {
+	return l.wait(ctx, from, match, false)
+}
+
+// Next returns the first line with Seq >= from, waiting for it by event. It goes on
+// waiting when the log has ended: the node may be started again. It ends with the
+// cause of ctx.
+func (l *Log) Next(ctx context.Context, from int) (Line, error) {
+	return l.wait(ctx, from, func(Line) bool { return true }, true)
+}
+
+// wait is Wait; with beyond, the log's end does not end it.
+func (l *Log) wait(ctx context.Context, from int, match func(Line) bool, beyond bool) (Line, error) {
 	for {
 		l.mu.Lock()
 		from = max(from, l.first)
 		fresh := l.lines[min(from-l.first, len(l.lines)):]
 		var changed chan struct{}
-		ended, cause := l.ended, l.cause
+		ended, cause := l.ended && !beyond, l.cause
 		if len(fresh) == 0 && !ended {
 			l.waiting = true
 			changed = l.changed

@@ -71,6 +71,40 @@ func TestWaitEndsWithItsCause(t *testing.T) {
 	})
 }
 
+// Who follows a node sees what it prints after it was started again.
+func TestNextWaitsBeyondTheEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLog()
+		l.Append(Line{Text: "last words"})
+		l.End(errors.New("machine is gone"))
+		if line, err := l.Next(t.Context(), 0); err != nil || line.Text != "last words" {
+			t.Fatalf("a line from before the end: %+v, %v", line, err)
+		}
+		lines := make(chan Line, 1)
+		go func() {
+			line, _ := l.Next(t.Context(), 1)
+			lines <- line
+		}()
+		synctest.Wait()
+		l.Resume()
+		synctest.Wait()
+		select {
+		case line := <-lines:
+			t.Fatalf("got %+v, of nothing", line)
+		default:
+		}
+		l.Append(Line{Text: "again"})
+		if line := <-lines; line.Seq != 1 || line.Text != "again" {
+			t.Fatalf("got %+v", line)
+		}
+		ctx, cancel := context.WithTimeoutCause(t.Context(), time.Second, errors.New("waited 1s"))
+		defer cancel()
+		if _, err := l.Next(ctx, 2); err == nil || err.Error() != "waited 1s" {
+			t.Fatalf("deadline: %v", err)
+		}
+	})
+}
+
 func TestManyWaitersAndWriters(t *testing.T) {
 	l := NewLog()
 	const n = 50
