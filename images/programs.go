@@ -42,7 +42,7 @@ func programsLayer(g *goTool, source string) layer {
 				return nil, err
 			}
 			in = append(in, g.inputs...)
-			return append(in, recipe("programs.go", "archive.go", "golang.go"), Input{"flags", stripFlags}), nil
+			return append(in, recipe("programs.go", "program.go", "archive.go", "golang.go"), Input{"flags", stripFlags}), nil
 		},
 		build: func(ctx context.Context, dir string) (result, error) {
 			work, err := os.MkdirTemp(filepath.Dir(dir), tempPrefix)
@@ -91,8 +91,7 @@ func buildPrograms(ctx context.Context, g *goTool, source, work, dir string) ([]
 		return nil, fmt.Errorf("%s has no program called agent, the first that a machine starts", filepath.Join(source, programsDir, binaryName))
 	}
 	binary := filepath.Join(work, binaryName)
-	compile := g.command(source, "build", "-trimpath", stripFlags, "-buildvcs=false", "-o", binary, "./"+programsDir+"/"+binaryName)
-	if _, err := g.build(ctx, compile); err != nil {
+	if err := compileBinary(ctx, g, source, binary); err != nil {
 		return nil, err
 	}
 	var a archive

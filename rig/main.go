@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"strings"
+	"sync"
 	"syscall"
 
 	"dsoftbus-rig/rig/host"
@@ -61,19 +62,51 @@ func run(args []string) int {
 var errInterrupted = errors.New("interrupted")
 
 // interruptible returns a context that the first SIGINT or SIGTERM ends. The
-// second one kills this process, and the kernel everything it started.
+// second one kills this process, and the kernel everything it started. A SIGINT
+// that a command has another use for (onInterrupt) is none of them.
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
+	i := &interrupts{}
+	ctx = context.WithValue(ctx, interruptsKey{}, i)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
 	go func() {
-		<-signals
-		signal.Stop(signals)
-		cancel(errInterrupted)
+		for s := range signals {
+			if s == syscall.SIGINT && i.used() {
+				continue
+			}
+			signal.Stop(signals)
+			cancel(errInterrupted)
+			return
+		}
 	}()
 	return ctx, func() {
 		signal.Stop(signals)
 		cancel(nil)
+	}
+}
+
+// interrupts is what else a SIGINT is good for.
+type interrupts struct {
+	mu  sync.Mutex
+	use func() bool
+}
+
+type interruptsKey struct{}
+
+func (i *interrupts) used() bool {
+	i.mu.Lock()
+	use := i.use
+	i.mu.Unlock()
+	return use != nil && use()
+}
+
+// onInterrupt has use called for each SIGINT from now on; where it returns true that was all, else the command ends.
+func onInterrupt(ctx context.Context, use func() bool) {
+	if i, ok := ctx.Value(interruptsKey{}).(*interrupts); ok {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		i.use = use
 	}
 }
 
@@ -129,7 +162,7 @@ Flags may be written with one dash or two.`,
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().StringP("dir", "C", "", "project folder (default: the nearest one above that has a go.mod of this project)")
-	root.AddCommand(newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand())
+	root.AddCommand(newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand(), newShellCommand())
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }

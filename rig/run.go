@@ -14,6 +14,7 @@ import (
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/report"
+	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/suite"
 
 	"github.com/spf13/cobra"
@@ -37,7 +38,12 @@ scaled by how many machines share a core.
 With -repeat and -until-fail, further playings of a scenario are called
 roundtrip/basic@2, @3 and so on; with -both the one on booted machines is called
 roundtrip/basic@cold. Ctrl-C ends a run: what it cuts off is recorded as
-interrupted.`,
+interrupted.
+
+With -debug (or -pause-on-fail) nothing is torn down where a step fails: the prompt
+opens there, and ` + "`retry`, `continue`, `step` and `quit`" + ` say how it goes on.
+Without a terminal the scenario waits for another one (see rig shell -run, rig do),
+as long as -debug-wait says. What a person had a hand in is at best repaired.`,
 		RunE: func(cmd *cobra.Command, patterns []string) error {
 			return classify(cmd.Context(), runScenarios(cmd, f, patterns))
 		},
@@ -69,11 +75,22 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	if err != nil {
 		return err
 	}
-	return playRecorded(cmd, f, dir, playing{
+	p := playing{
 		name:    runName,
 		prepare: func(*record.Run) ([]suite.Item, error) { return items, nil },
 		note:    sharded,
-	})
+	}
+	if f.debug {
+		if p.attendant, err = newAttendant(cmd.Context(), cmd.OutOrStdout(), f.patience, false); err != nil {
+			return err
+		}
+		p.stops = scenario.Stops{OnFailure: true, AtBreak: true}
+	}
+	err = playRecorded(cmd, f, dir, p)
+	if p.attendant != nil {
+		_ = p.attendant.wait() // no lines of stdin, so none that failed
+	}
+	return err
 }
 
 // A playing is what a run plays, and what else is done with its record.
@@ -82,6 +99,9 @@ type playing struct {
 	prepare func(*record.Run) ([]suite.Item, error) // what is played; it may be made in the run's folder
 	note    string                                  // said first; empty: nothing
 	watch   func(record.Event)                      // gets every event; nil: nobody
+
+	stops     scenario.Stops // where scenarios stand still
+	attendant *attendant     // who is asked there; nil: nobody
 }
 
 // playRecorded plays scenarios and leaves a record of it in a folder of its own. Its error has its exit status.
@@ -91,12 +111,18 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 		root = filepath.Join(dir, "runs")
 	}
 	options := report.Detect(os.Stdout, os.Getenv)
-	options.Verbose = f.verbose
+	options.Verbose, options.Shell = f.verbose, p.stops.AtEnd
 	progress := report.NewProgress(os.Stdout, options)
+	if p.attendant != nil {
+		p.attendant.progress = progress
+	}
 	run, err := record.Create(root, p.name, func(e record.Event) {
 		progress.Event(e)
 		if p.watch != nil {
 			p.watch(e)
+		}
+		if p.attendant != nil {
+			p.attendant.event(e)
 		}
 	})
 	if err != nil {
@@ -113,7 +139,7 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	if err != nil {
 		return errors.Join(err, run.Close())
 	}
-	out, recErr := playAll(cmd, f, run, items, progress)
+	out, recErr := playAll(cmd, f, run, items, p, progress)
 	if f.saveDurations {
 		shared := filepath.Join(dir, suite.Dir, suite.DurationsFile)
 		recErr = errors.Join(recErr, saveDurations(dir, shared, out.Passed))
@@ -147,7 +173,7 @@ func saveDurations(dir, file string, passed suite.Durations) error {
 }
 
 // playAll builds the images, looks at the host and runs the scenarios.
-func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item, progress *report.Progress) (suite.Outcome, error) {
+func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item, p playing, progress *report.Progress) (suite.Outcome, error) {
 	ctx := cmd.Context()
 	fail := func(reason record.Reason, err error) (suite.Outcome, error) {
 		if ctx.Err() != nil {
@@ -189,6 +215,10 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 	if err != nil {
 		return fail(record.Internal, err)
 	}
+	dir, err := project(cmd)
+	if err != nil {
+		return fail(record.Internal, err)
+	}
 	known := filepath.Join(cache, suite.DurationsFile)
 	expected, err := suite.LoadDurations(known)
 	if err != nil {
@@ -198,6 +228,7 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 		Items: items, Host: h, Images: set, Saved: saved, Run: run,
 		Jobs: f.sideBySide(), Rounds: f.rounds(cmd), FailFast: f.failFast || f.untilFail, Both: f.both,
 		Shuffle: f.seed, Expected: expected,
+		Stops: p.stops, Patience: f.patience, Source: dir,
 	})
 	// Also of a run that was ended: what passed has its duration.
 	if err := out.Passed.Update(context.WithoutCancel(ctx), known); err != nil {

@@ -30,6 +30,9 @@ type runFlags struct {
 	both          bool
 	saveDurations bool
 
+	debug    bool
+	patience time.Duration
+
 	// What check makes of them.
 	shardIndex, shards int     // shards 0: not sharded
 	seed               *uint64 // nil: not shuffled
@@ -50,6 +53,9 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the whole run, images included, after that time (default: never)")
 	flags.StringVar(&f.shard, "shard", "", "play the `I/N`-th part of the scenarios; all N parts together have each once")
 	flags.StringVar(&f.shuffle, "shuffle", "", "play in an order drawn by `SEED`, a number; \"on\" draws one and says which")
+	flags.BoolVar(&f.debug, "debug", false, "where a step fails, and at `break`, stand still and ask what to do; implies -j 1")
+	flags.BoolVar(&f.debug, "pause-on-fail", false, "the same as -debug")
+	flags.DurationVar(&f.patience, "debug-wait", suite.DefaultPatience, "how long a scenario that stands still waits for somebody to come to the prompt")
 	flags.BoolVar(&f.saveDurations, "save-durations", false, "write how long scenarios took to scenarios/"+suite.DurationsFile+", by which -shard shares them out")
 }
 
@@ -68,6 +74,10 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 		return usage("-repeat %d: say -repeat 1 or more; for a run without end, -until-fail", f.repeat)
 	case given("timeout") && f.timeout <= 0:
 		return usage("-timeout %s: no run ends before it begins; say how long it may take, as in -timeout 10m", f.timeout)
+	case given("debug-wait") && f.patience <= 0:
+		return usage("-debug-wait %s: nobody comes that fast; say how long to wait, as in -debug-wait 1h", f.patience)
+	case f.debug && f.jobs > 1:
+		return usage("-debug with -j %d: one person sits at one prompt; leave -j out", f.jobs)
 	case f.both && f.cold:
 		return usage("-both with -cold: -both already plays each scenario on booted machines, beside clones; leave one of them out")
 	case f.saveDurations && f.cold:
@@ -107,6 +117,9 @@ func (f *runFlags) rounds(cmd *cobra.Command) int {
 
 // sideBySide is how many scenarios are played at a time.
 func (f *runFlags) sideBySide() int {
+	if f.debug {
+		return 1
+	}
 	if f.jobs > 0 {
 		return f.jobs
 	}

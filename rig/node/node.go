@@ -62,20 +62,21 @@ type Node struct {
 
 // A life is one machine of a node, from its start to its end.
 type life struct {
-	machine *machine.Machine
-	control net.Conn
-	clone   bool
-	from    int // of the node's log, where this life's lines begin
-	resumed time.Time
-	agent   *guest.Client // nil until the machine has an identity, or at least an agent that answers
-	journal progress
-	readers sync.WaitGroup
-	closers []io.Closer
-	wanted  bool // its end is wanted, so it is no news
-	paused  bool
-	fallen  bool          // its kernel has panicked, or said that something in it is broken
-	serving bool          // the standard services were started
-	reset   chan struct{} // closed at the machine's next reset; nil when nobody waits for one
+	machine  *machine.Machine
+	control  net.Conn
+	clone    bool
+	from     int // of the node's log, where this life's lines begin
+	resumed  time.Time
+	agent    *guest.Client // nil until the machine has an identity, or at least an agent that answers
+	journal  progress
+	readers  sync.WaitGroup
+	closers  []io.Closer
+	wanted   bool // its end is wanted, so it is no news
+	paused   bool
+	fallen   bool          // its kernel has panicked, or said that something in it is broken
+	reloaded string        // digest of the binary that programs were last replaced from
+	serving  bool          // the standard services were started
+	reset    chan struct{} // closed at the machine's next reset; nil when nobody waits for one
 }
 
 // boot starts a machine: a clone of the saved one, which is left to become this

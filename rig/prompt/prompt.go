@@ -38,6 +38,7 @@ type Options struct {
 	Text    string          // what it is called: "A+B> "
 	Color   bool            // errors in red
 	History *History        // what was typed before; nil: nothing is kept
+	Moves   []string        // commands after which the scenario goes on, so that Over is awaited
 	Over    <-chan struct{} // closed when nobody is asked any more: the scenario went on or is gone
 }
 
@@ -105,36 +106,54 @@ func Run(ctx context.Context, t *Terminal, s Scenario, o Options) error {
 	}
 }
 
-// RunLines does the same for lines of a pipe or a file. Its error is that of the first line that failed, in which case no further one is run.
-func RunLines(ctx context.Context, in io.Reader, out io.Writer, s Scenario, o Options) error {
-	p := &Prompt{s: s, o: o, out: &lockedWriter{w: out}}
-	defer p.unfollow()
-	lines := make(chan string)
-	ended := make(chan error, 1)
+// Lines are those of a pipe or a file, for as long as the program runs: what is left of them when a scenario goes on is for the next prompt.
+type Lines struct {
+	out   io.Writer
+	lines chan string
+	err   error // valid when lines is closed
+}
+
+// NewLines returns the lines of in, which it reads from here on; what comes of them is shown on out.
+func NewLines(in io.Reader, out io.Writer) *Lines {
+	l := &Lines{out: &lockedWriter{w: out}, lines: make(chan string)}
 	go func() { // ends with the input, or with the process: a read of a pipe cannot be given up
+		defer close(l.lines)
 		scanner := bufio.NewScanner(in)
-		scanner.Buffer(nil, 1<<20)
+		scanner.Buffer(nil, maxLine)
 		for scanner.Scan() {
-			select {
-			case lines <- scanner.Text():
-			case <-ctx.Done():
-				return
-			}
+			l.lines <- scanner.Text()
 		}
-		ended <- scanner.Err()
+		l.err = scanner.Err()
 	}()
+	return l
+}
+
+// maxLine bounds a line of a pipe, in bytes.
+const maxLine = 1 << 20
+
+// RunLines does for lines what Run does for a terminal. Its error is that of the first line that failed, in which case no further one is run.
+func RunLines(ctx context.Context, l *Lines, s Scenario, o Options) error {
+	p := &Prompt{s: s, o: o, out: l.out}
+	defer p.unfollow()
 	for {
 		select {
-		case line := <-lines:
+		case line, ok := <-l.lines:
+			if !ok {
+				return l.err
+			}
 			if err := p.line(ctx, line); err != nil {
 				return err
 			}
-		case err := <-ended:
-			return err
 		case <-o.Over:
 			return ErrOver
 		case <-ctx.Done():
 			return context.Cause(ctx)
+		}
+		// A line that lets the scenario go on is the last for this prompt.
+		select {
+		case <-o.Over:
+			return ErrOver
+		default:
 		}
 	}
 }
@@ -159,6 +178,12 @@ func (p *Prompt) line(ctx context.Context, line string) error {
 	}
 	if err == nil && words[0] == "help" && len(words) == 1 {
 		p.print("Here, too: follow [NODE…], follow off.\n")
+	}
+	if err == nil && slices.Contains(p.o.Moves, words[0]) {
+		select {
+		case <-p.o.Over:
+		case <-ctx.Done():
+		}
 	}
 	return p.show(err)
 }

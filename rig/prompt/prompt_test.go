@@ -47,7 +47,8 @@ func (f *fakeScenario) Do(ctx context.Context, line string, tell func(record.Eve
 		<-ctx.Done()
 		return context.Cause(ctx)
 	case "continue":
-		close(f.over)
+		// It goes on a little later than the line is done.
+		time.AfterFunc(20*time.Millisecond, func() { close(f.over) })
 	}
 	tell(record.Event{Kind: record.KindOutput, Stream: "stdout", Text: "did " + line + "\x07\n"})
 	tell(record.Event{Kind: record.KindOutput, Stream: "stderr", Text: "said\n"})
@@ -139,7 +140,7 @@ func (s *screen) all() string {
 }
 
 func (s *screen) start(ctx context.Context, f *fakeScenario, o Options) {
-	o.Text, o.Over = "rig> ", f.over
+	o.Text, o.Over, o.Moves = "rig> ", f.over, []string{"continue"}
 	terminal := NewTerminal(s.slave, s.slave)
 	go func() { s.ended <- Run(ctx, terminal, f, o) }()
 	s.shows("rig> ")
@@ -330,21 +331,21 @@ func TestHistory(t *testing.T) {
 func TestRunLines(t *testing.T) {
 	f := newFake()
 	var out bytes.Buffer
-	err := RunLines(t.Context(), strings.NewReader("one\n\nfollow\ntwo\nfail\nthree\n"), &out, f, Options{})
+	err := RunLines(t.Context(), NewLines(strings.NewReader("one\n\nfollow\ntwo\nfail\nthree\n"), &out), f, Options{})
 	if err == nil || !strings.Contains(err.Error(), "it failed") || f.given() != "one|two|fail" {
 		t.Errorf("%v, given were %q", err, f.given())
 	}
 	if !strings.Contains(out.String(), "did one") || !strings.Contains(out.String(), "in two lines\n") {
 		t.Errorf("shown %q", out.String())
 	}
-	if err := RunLines(t.Context(), strings.NewReader("one\n"), io.Discard, newFake(), Options{}); err != nil {
-		t.Error(err)
+	// What one prompt leaves is for the next.
+	lines := NewLines(strings.NewReader("one\ncontinue\ntwo\n"), io.Discard)
+	f = newFake()
+	if err := RunLines(t.Context(), lines, f, Options{Over: f.over, Moves: []string{"continue"}}); !errors.Is(err, ErrOver) || f.given() != "one|continue" {
+		t.Errorf("it went on, but %v, given were %q", err, f.given())
 	}
 	f = newFake()
-	r, w := io.Pipe()
-	defer w.Close()
-	go func() { _, _ = io.WriteString(w, "continue\n") }()
-	if err := RunLines(t.Context(), r, io.Discard, f, Options{Over: f.over}); !errors.Is(err, ErrOver) {
-		t.Errorf("it went on, but %v", err)
+	if err := RunLines(t.Context(), lines, f, Options{Over: f.over, Moves: []string{"continue"}}); err != nil || f.given() != "two" {
+		t.Errorf("%v, given were %q", err, f.given())
 	}
 }

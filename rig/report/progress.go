@@ -23,6 +23,7 @@ type Options struct {
 	Width   func() int // columns of the terminal, asked at every redraw, so that a resize is followed; nil or a result below 1: 80
 	Color   bool
 	Verbose bool // also every step, marker, phase and state of a node
+	Shell   bool // somebody is at a prompt: that they stepped in, or ended it, is no verdict
 }
 
 // Detect returns the options that suit a file: a status line and colours on a terminal only, no colours when NO_COLOR is set, neither on a
@@ -439,15 +440,12 @@ func (p *Progress) verbose(r *running, e record.Event) {
 
 // stands shows where and why a scenario stands still.
 func (p *Progress) stands(e record.Event) {
-	where := clean(e.File)
-	if e.Line > 0 {
-		where += fmt.Sprintf(":%d", e.Line)
+	held := p.color(yellow, "HELD") + " " + clean(e.Scenario)
+	if e.Line == 0 {
+		p.line("%s at its %s", held, clean(e.Name))
+		return
 	}
-	text := shorten(clean(e.Text), lineCells)
-	if text != "" {
-		text = ": " + text
-	}
-	p.line("%s %s, %s %s%s", p.color(yellow, "HELD"), clean(e.Scenario), clean(e.Name), where, text)
+	p.line("%s, %s at %s:%d: %s", held, clean(e.Name), clean(e.File), e.Line, shorten(clean(e.Text), lineCells))
 	if e.Failure != nil {
 		p.box(e.Failure, path.Join(p.folder, record.ScenarioDir(e.Scenario)))
 	}
@@ -460,6 +458,10 @@ func (p *Progress) verdict(e record.Event) {
 	p.running = slices.DeleteFunc(p.running, func(r *running) bool { return r.name == name })
 	if !e.Result.Green() {
 		p.bad++
+	}
+	if p.o.Shell && typedAway(e.Result) {
+		p.ended(e.Scenario)
+		return
 	}
 	text := clean(e.Text)
 	if text != "" {
@@ -480,6 +482,9 @@ func (p *Progress) verdict(e record.Event) {
 	}
 	p.ended(e.Scenario)
 }
+
+// typedAway says whether a result says no more than that a person was there.
+func typedAway(r record.Result) bool { return r == record.Repaired || r == record.Interrupted }
 
 func (p *Progress) box(f *record.Failure, artifacts string) {
 	for _, line := range failure(f, artifacts) {
@@ -506,12 +511,16 @@ func (p *Progress) end(s record.Summary) {
 			others[c.Result] = append(others[c.Result], clean(c.Name))
 		}
 	}
-	for _, r := range sortedKeys(others) {
-		p.line("%s: %s", clean(string(r)), strings.Join(others[r], " "))
-	}
 	where := ""
 	if p.folder != "" {
 		where = ", record in " + clean(p.folder)
+	}
+	if p.o.Shell && s.Failure == nil && typedAway(s.Result) {
+		p.line("total %s%s", duration(s.Seconds), where)
+		return
+	}
+	for _, r := range sortedKeys(others) {
+		p.line("%s: %s", clean(string(r)), strings.Join(others[r], " "))
 	}
 	p.line("total %s%s", duration(s.Seconds), where)
 	count := fmt.Sprintf("%d passed, %d failed", passed, failed)

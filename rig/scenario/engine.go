@@ -54,6 +54,7 @@ type Config struct {
 // from any.
 type Engine struct {
 	cfg      Config
+	host     *Engine // whose visitor it is; nil: nobody's
 	commands *Registry
 	work     *os.Root
 	scope    *scope

@@ -71,6 +71,10 @@ func (e *Engine) Interrupt() bool {
 
 // SteppedIn notes that a person does something that the script does not. A script that passes is then repaired.
 func (e *Engine) SteppedIn(what string) {
+	if e.host != nil {
+		e.host.SteppedIn(what)
+		return
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if !slices.Contains(e.steppedIn, what) {

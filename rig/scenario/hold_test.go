@@ -296,7 +296,10 @@ func TestVisitor(t *testing.T) {
 		visited <- errors.Join(err, v.Close())
 		return 0, nil
 	}
-	b.passes("node C\nup\nenv X=1\nexec A echo mine\nexec A visited\nstdout '^$'\n")
+	out := b.run(t.Context(), "node C\nup\nenv X=1\nexec A echo mine\nexec A visited\nstdout '^$'\n")
+	if out.Result != record.Repaired || !strings.HasPrefix(out.Why, "`exec C echo from outside`") {
+		t.Errorf("%+v", out)
+	}
 	if err := <-visited; err != nil {
 		t.Error(err)
 	}

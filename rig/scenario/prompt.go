@@ -265,11 +265,12 @@ func (e *Engine) transcript() []byte {
 // clock, and knows nothing of what the script has set. Close it when it is no longer needed.
 func (e *Engine) Visitor() (*Engine, error) {
 	cfg := e.cfg
-	cfg.Hold = nil
+	cfg.Hold = nil // it has no script
 	v, err := New(cfg)
 	if err != nil {
 		return nil, err
 	}
+	v.host, v.commands = e, e.commands
 	v.numbers, v.clock, v.events = e.numbers, e.clock, e.events
 	v.scope.nodes = nil
 	for _, name := range e.cfg.World.Names() {

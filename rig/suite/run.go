@@ -12,8 +12,10 @@ import (
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/lan"
+	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/worker"
 )
 
@@ -31,7 +33,14 @@ type Config struct {
 	Both     bool    // each is played on clones and on booted machines, and must go the same way
 	Shuffle  *uint64 // the seed that each round is shuffled by; nil: not shuffled
 	Expected Durations
+
+	Stops    scenario.Stops // where a scenario stands still
+	Patience time.Duration  // how long it then waits for somebody to come to the prompt; 0: DefaultPatience
+	Source   string         // the project's folder, from which programs are built anew
 }
+
+// DefaultPatience is how long a scenario that stands still waits for somebody to come to the prompt.
+const DefaultPatience = 10 * time.Minute
 
 // Outcome is what Run knows beside the record.
 type Outcome struct {
@@ -80,6 +89,9 @@ type runner struct {
 }
 
 func newRunner(cfg Config) *runner {
+	if cfg.Patience == 0 {
+		cfg.Patience = DefaultPatience
+	}
 	r := &runner{cfg: cfg, passed: Durations{}, planner: planner{
 		items: cfg.Items, both: cfg.Both, cold: cfg.Saved == machine.Saved{}, rounds: cfg.Rounds, expected: cfg.Expected,
 	}}
@@ -226,10 +238,19 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 	if !t.cold {
 		hardware.Saved = r.cfg.Saved
 	}
+	var given []*os.File
+	if socket, _, err := live.Listen(); err != nil {
+		r.keep(run.Append(record.Event{Kind: record.KindWarning, Scenario: t.name, Text: fmt.Sprintf("no other terminal can reach this scenario: %v", err)}))
+	} else {
+		given = []*os.File{socket}
+	}
 	w, err := worker.Start(ctx, ScenarioJob, Job{
 		Name: t.name, Of: t.of(), File: t.item.File, RunDir: run.Dir(), Slowdown: r.slowdown(), Root: os.Geteuid() == 0,
-		Hardware: hardware,
-	})
+		Hardware: hardware, Stops: r.cfg.Stops, Patience: r.cfg.Patience, Source: r.cfg.Source,
+	}, given...)
+	for _, f := range given {
+		f.Close() // it is the worker's, and its name ends with that
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			return giveUp(record.Stopped, record.Interrupted, context.Cause(ctx))

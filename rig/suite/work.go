@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
+	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/lan"
+	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/node"
 	"dsoftbus-rig/rig/record"
@@ -32,6 +36,11 @@ type Job struct {
 	RunDir   string           `json:"run_dir"`
 	Hardware machine.Hardware `json:"hardware"`
 	Slowdown float64          `json:"slowdown"`
+	// Stops say where the script stands still, and Patience how long it then waits for somebody to come to the prompt.
+	Stops    scenario.Stops `json:"stops"`
+	Patience time.Duration  `json:"patience_ns"`
+	// Source is the project's folder, from which programs are built anew.
+	Source string `json:"source"`
 	// Root says whether the run was started by root; inside its namespaces a
 	// worker always looks like root.
 	Root bool `json:"root"`
@@ -47,24 +56,32 @@ func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	ctx, release := explained(ctx)
 	defer release()
 	start := time.Now()
+	p := &play{job: job, unreach: func() {}}
+	p.alive = newAlive(ctx, job, start, func(text string) { p.tell(record.Event{Kind: record.KindWarning, Text: text}) })
 	var told error
 	rec, err := record.CreateScenario(job.RunDir, job.Name, func(e record.Event) {
 		told = errors.Join(told, record.WriteEvent(out, e))
+		p.alive.told(e)
 	})
 	if err != nil {
 		return err
 	}
-	p := &play{job: job, rec: rec}
+	p.rec = rec
 	end := p.run(ctx)
 	end.Kind, end.Seconds = record.KindScenarioEnd, record.Seconds(time.Since(start))
-	recErr := errors.Join(p.recErr, rec.Append(end), rec.Close())
+	recErr := errors.Join(p.recErr, rec.Append(end))
+	p.unreach() // those who follow have heard of the end
+	recErr = errors.Join(recErr, rec.Close())
 	return errors.Join(told, recErr)
 }
 
 // A play is one scenario while it runs.
 type play struct {
-	job Job
-	rec *record.Scenario
+	job   Job
+	rec   *record.Scenario
+	alive *alive
+
+	unreach func() // ends what reachable began
 
 	mu     sync.Mutex
 	recErr error // the first failure to write the record
@@ -106,17 +123,22 @@ func (p *play) run(ctx context.Context) record.Event {
 	}
 	engine, err := scenario.New(scenario.Config{
 		World: world, Work: p.rec.Work(), Emit: p.tell, Slowdown: p.job.Slowdown,
-		Host: scenario.Host{Accel: p.job.Hardware.Accel, Root: p.job.Root, Arch: host.Arch},
+		Host:  scenario.Host{Accel: p.job.Hardware.Accel, Root: p.job.Root, Arch: host.Arch},
+		Stops: p.job.Stops, Hold: p.alive.hold, Reload: p.reload, Late: p.late,
 	})
 	if err != nil {
 		return brokenHost(errors.Join(err, network.Close()))
 	}
 	world.OnFailure(engine.Fail)
+	p.reachable(ctx, engine, world)
 
 	begin = time.Now()
 	outcome := engine.Run(ctx, script)
 	p.phase("script", time.Since(begin)-world.UpTime())
 
+	if outcome.Failure != nil && outcome.Failure.Reason == record.KernelPanic {
+		world.DumpPanicked(context.WithoutCancel(ctx))
+	}
 	begin = time.Now()
 	world.Close()
 	// The network goes with this process's namespace, when nobody waits for it any
@@ -134,6 +156,54 @@ func (p *play) run(ctx context.Context) record.Event {
 	}
 	return end
 }
+
+// reachable lets other terminals reach the scenario, until unreach is called.
+func (p *play) reachable(ctx context.Context, engine *scenario.Engine, world *node.World) {
+	p.alive.engine, p.alive.world = engine, world
+	socket := worker.Given(givenSocket)
+	if socket == nil {
+		return // the parent has said why
+	}
+	listener, err := net.FileListener(socket)
+	socket.Close()
+	if err != nil {
+		p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("no other terminal can reach this scenario: %v", err)})
+		return
+	}
+	serving, cancel := context.WithCancel(context.WithoutCancel(ctx)) // also while the scenario ends
+	served := make(chan error, 1)
+	go func() { served <- live.Serve(serving, listener.(*net.UnixListener), p.alive) }()
+	p.unreach = func() {
+		cancel()
+		if err := <-served; err != nil {
+			p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("other terminals: %v", err)})
+		}
+	}
+}
+
+// reload builds a program from its present source, and replaces it on a node.
+func (p *play) reload(ctx context.Context, name, program string) (string, error) {
+	if p.job.Source == "" {
+		return "", errors.New("this run does not know where the source is")
+	}
+	binary := filepath.Join(p.rec.Dir(), reloadFile)
+	digest, err := images.Binary(ctx, p.job.Source, binary)
+	if err != nil {
+		return "", err
+	}
+	return p.alive.world.Reload(ctx, name, program, binary, digest)
+}
+
+// late saves what every program is doing when a step was not in time.
+func (p *play) late(ctx context.Context) {
+	p.alive.world.Stacks(context.WithoutCancel(ctx), p.rec.Dir())
+}
+
+// reloadFile is the binary of programs that was last built for machines that run, in the scenario's folder.
+const reloadFile = "node"
+
+// givenSocket is the index of the socket on which a scenario is reached, of what its worker is given.
+const givenSocket = 0
 
 // explained returns a context that ends with ctx, and whose cause has the scenario
 // end for the right reason: without more time it has failed, else it was interrupted.

@@ -37,8 +37,9 @@ const stderrTail = 16 << 10
 
 // File descriptors of the worker, in the order of exec.Cmd.ExtraFiles.
 const (
-	fdJob = iota + 3 // a JSON job, then nothing: its end says that the parent is gone
-	fdOut            // what the job tells
+	fdJob   = iota + 3 // a JSON job, then nothing: its end says that the parent is gone
+	fdOut              // what the job tells
+	fdGiven            // the first of what the parent gives
 )
 
 // ErrInterrupted is the cause of a job's context when the worker was asked to end.
@@ -63,8 +64,9 @@ type Handler func(ctx context.Context, job json.RawMessage, out io.Writer) error
 
 // request is what the parent sends.
 type request struct {
-	Kind string          `json:"kind"`
-	Job  json.RawMessage `json:"job"`
+	Kind  string          `json:"kind"`
+	Job   json.RawMessage `json:"job"`
+	Given int             `json:"given,omitempty"` // how many files come along
 }
 
 // A Process is a worker, seen from its parent.
@@ -77,14 +79,15 @@ type Process struct {
 	err    error // valid after done
 }
 
-// Start starts a worker on a job. When ctx ends the worker is asked to end, and
+// Start starts a worker on a job, which finds the files that come along by Given;
+// the parent's stay its own. When ctx ends the worker is asked to end, and
 // killed when it does not within 700 ms.
-func Start(ctx context.Context, kind string, job any) (*Process, error) {
+func Start(ctx context.Context, kind string, job any, given ...*os.File) (*Process, error) {
 	data, err := json.Marshal(job)
 	if err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
-	line, err := json.Marshal(request{Kind: kind, Job: data})
+	line, err := json.Marshal(request{Kind: kind, Job: data, Given: len(given)})
 	if err != nil {
 		return nil, fmt.Errorf("start a worker: %w", err)
 	}
@@ -105,7 +108,7 @@ func Start(ctx context.Context, kind string, job any) (*Process, error) {
 	defer outW.Close()
 	p := &Process{out: outR, alive: jobW, stderr: &console.Tail{Max: stderrTail}, done: make(chan struct{})}
 	p.cmd = exec.CommandContext(ctx, self, Command)
-	p.cmd.ExtraFiles = []*os.File{jobR, outW}
+	p.cmd.ExtraFiles = append([]*os.File{jobR, outW}, given...)
 	p.cmd.Stderr = p.stderr
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(endSignal(ctx)) }
 	p.cmd.WaitDelay = grace
@@ -188,6 +191,18 @@ func (p *Process) Wait() error {
 // exitJob is the exit status of a worker whose job failed in an orderly way.
 const exitJob = 10
 
+// given are the files that came with the job.
+var given []*os.File
+
+// Given returns the file with that index, from 0, that the parent gave this worker
+// along with its job; nil when it gave fewer.
+func Given(i int) *os.File {
+	if i < len(given) {
+		return given[i]
+	}
+	return nil
+}
+
 // Main is the whole of a worker: it carries out the job it was started with and
 // returns the exit status.
 func Main(handlers map[string]Handler) int {
@@ -216,6 +231,10 @@ func Main(handlers map[string]Handler) int {
 	if err := dec.Decode(&req); err != nil {
 		fmt.Fprintln(os.Stderr, "rig worker is started by rig itself:", err)
 		return 2
+	}
+	for i := range req.Given {
+		syscall.CloseOnExec(fdGiven + i)
+		given = append(given, os.NewFile(uintptr(fdGiven+i), "given"))
 	}
 	go func() {
 		// The end of the pipe is the parent's end: nobody is left to tell, and

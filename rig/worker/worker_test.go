@@ -46,6 +46,16 @@ var handlers = map[string]Handler{
 		_, err := fmt.Fprintf(out, "%s\n", job)
 		return err
 	},
+	"given": func(_ context.Context, _ json.RawMessage, out io.Writer) error {
+		for i := 0; Given(i) != nil; i++ {
+			text, err := io.ReadAll(Given(i))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(out, "%d %s\n", i, text)
+		}
+		return nil
+	},
 	"fail": func(context.Context, json.RawMessage, io.Writer) error { return errors.New("it did not work") },
 	"panic": func(context.Context, json.RawMessage, io.Writer) error {
 		panic("out of cheese")
@@ -84,9 +94,9 @@ func withChild(_ context.Context, out io.Writer, done <-chan struct{}) error {
 	return nil
 }
 
-func start(t *testing.T, ctx context.Context, kind string, job any) *Process {
+func start(t *testing.T, ctx context.Context, kind string, job any, given ...*os.File) *Process {
 	t.Helper()
-	p, err := Start(ctx, kind, job)
+	p, err := Start(ctx, kind, job, given...)
 	if err != nil {
 		if os.Geteuid() != 0 {
 			t.Skipf("this host gives its users no namespaces: %v", err)
@@ -102,6 +112,30 @@ func TestJob(t *testing.T) {
 	out, err := io.ReadAll(p.Out())
 	if err := errors.Join(err, p.Wait()); err != nil || string(out) != `{"scenario":"roundtrip/basic"}`+"\n" {
 		t.Fatalf("%q, %v", out, err)
+	}
+}
+
+func TestGiven(t *testing.T) {
+	var files []*os.File
+	for _, text := range []string{"one", "two"} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if _, err := w.WriteString(text); err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		files = append(files, r)
+	}
+	p := start(t, t.Context(), "given", nil, files...)
+	out, err := io.ReadAll(p.Out())
+	if err := errors.Join(err, p.Wait()); err != nil || string(out) != "0 one\n1 two\n" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	if Given(0) != nil {
+		t.Error("this process was given something")
 	}
 }
 
