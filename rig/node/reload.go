@@ -1,6 +1,7 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -27,13 +28,6 @@ func (w *World) Reload(ctx context.Context, name, program, binary, digest string
 
 func (n *Node) reload(ctx context.Context, program, binary, digest string) (string, error) {
 	since := time.Now()
-	run := func(argv ...string) error {
-		status, err := n.Exec(ctx, argv, io.Discard, io.Discard)
-		if err == nil && status != 0 {
-			err = fmt.Errorf("node %s: %s ended with %d", n.name, argv[0], status)
-		}
-		return err
-	}
 	inside := path.Join(reloadDir, digest[:16], filepath.Base(binary))
 	what := "unchanged since it was last reloaded"
 	l, err := n.alive()
@@ -47,7 +41,12 @@ func (n *Node) reload(ctx context.Context, program, binary, digest string) (stri
 		}
 		l.reloaded = digest
 	}
-	if err := run("ln", "-sf", inside, "/bin/"+program); err != nil {
+	var complaint bytes.Buffer
+	status, err := n.Exec(ctx, []string{"ln", "-s", "-f", inside, "/bin/" + program}, io.Discard, &complaint)
+	if err == nil && status != 0 {
+		err = fmt.Errorf("node %s: link /bin/%s to %s: exit status %d: %s", n.name, program, inside, status, bytes.TrimSpace(complaint.Bytes()))
+	}
+	if err != nil {
 		return "", err
 	}
 	services, err := n.Services(ctx)

@@ -175,14 +175,27 @@ func (a *alive) Do(ctx context.Context, line string, tell func(record.Event)) er
 			a.moves <- move
 		}
 		<-a.turn
-		return err
+		return plainly(err)
 	}
 	<-a.turn
 	visitor, err := a.engine.Visitor()
 	if err != nil {
 		return err
 	}
-	return errors.Join(visitor.Do(ctx, line, tell), visitor.Close())
+	return errors.Join(plainly(visitor.Do(ctx, line, tell)), visitor.Close())
+}
+
+// plainly leaves out of a failure what whoever typed the line knows.
+func plainly(err error) error {
+	var f *record.Failure
+	if !errors.As(err, &f) {
+		return err
+	}
+	text := f.Message
+	if next := f.Next; next != "" {
+		text += "\n" + next
+	}
+	return errors.New(text)
 }
 
 // completeWait bounds the wait for a line that runs: nobody waits longer for a completion.
