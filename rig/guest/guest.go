@@ -344,14 +344,6 @@ func await[T any](ctx context.Context, f func() (T, error)) (T, error) {
 	}
 }
 
-// lenient is a writer that swallows what cannot be written.
-type lenient struct{ to io.Writer }
-
-func (l lenient) Write(b []byte) (int, error) {
-	_, _ = l.to.Write(b)
-	return len(b), nil
-}
-
 // A gate passes writes on until it is shut: what comes from a program that nobody
 // waits for any more goes nowhere.
 type gate struct {

@@ -35,9 +35,23 @@ func (c *Client) shell(ctx context.Context, shell agentapi.Shell, in io.Reader, 
 	to := agentapi.NewFrameWriter(s)
 	ended := make(chan struct{})
 	defer close(ended)
-	// A stream that takes nothing has ended, which is seen below. Input is read on all the
-	// same: whoever writes it must not be held up.
-	go func() { _, _ = io.Copy(lenient{to.Stream(agentapi.FrameStdin)}, struct{ io.Reader }{in}) }()
+	go func() { // ends with in, or at its next read after the shell's end
+		buf := make([]byte, 32<<10)
+		for {
+			n, err := in.Read(buf)
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			// A stream that takes nothing has ended, which is seen below. Until then input is
+			// read on: whoever writes it must not be held up.
+			_, _ = to.Stream(agentapi.FrameStdin).Write(buf[:n])
+			if err != nil {
+				return
+			}
+		}
+	}()
 	go func() {
 		for {
 			select {

@@ -244,6 +244,23 @@ func TestShellThatLeavesSomethingBehind(t *testing.T) {
 	}
 }
 
+// Behind its end a shell takes what one read was waiting for, and nothing else that is typed for somebody else.
+func TestShellLetsGoOfItsInput(t *testing.T) {
+	m := newStandIn(t)
+	r, w := io.Pipe()
+	if _, err := m.Shell(t.Context(), agentapi.Shell{Argv: []string{"true"}}, r, io.Discard, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(w, "lost"); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(50*time.Millisecond, func() { r.Close() })
+	defer late.Stop()
+	if _, err := io.WriteString(w, "kept"); !errors.Is(err, io.ErrClosedPipe) {
+		t.Errorf("it was read (%v)", err)
+	}
+}
+
 func TestShellOfMuchOutput(t *testing.T) {
 	m := newStandIn(t)
 	s := m.atScreen(t, "sh", "-c", "head -c 3000000 /dev/zero | tr '\\0' x; echo end")
