@@ -29,7 +29,7 @@ func TestStacks(t *testing.T) {
 func script(t *testing.T, dir, name, says string) string {
 	t.Helper()
 	file := filepath.Join(dir, name)
-	content := "#!/bin/sh\ntrap 'exit 5' TERM\necho " + says + " $*\nsleep 1000 & wait\n"
+	content := "#!/bin/sh\necho " + says + " $*\nexec sleep 1000\n"
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -96,7 +96,7 @@ func TestServicesAndRestart(t *testing.T) {
 	if err := m.Call(t.Context(), agentapi.MethodStop, agentapi.Stop{Program: name, Within: 20 * time.Second}, nil); err != nil {
 		t.Fatal(err)
 	}
-	if all = services(); len(all) != 1 || all[0].Running || all[0].Ended != "exit status 5" {
+	if all = services(); len(all) != 1 || all[0].Running || all[0].Ended != "signal: terminated" {
 		t.Errorf("stopped: %+v", all)
 	}
 }
