@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"debug/elf"
 	"encoding/json"
 	"encoding/xml"
 	"fmt"
@@ -378,6 +379,26 @@ func TestKernelPanicIsReadToItsEnd(t *testing.T) {
 	f := r.failure(record.ExitFailed, record.Failed, record.KernelPanic, "A")
 	if tail := strings.Join(f.Tail["A"], "\n"); !strings.Contains(tail, "end Kernel panic") {
 		t.Errorf("tail:\n%s", tail)
+	}
+	core, err := elf.Open(r.latest("test", "A", "panic.core"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer core.Close()
+	if core.Type != elf.ET_CORE {
+		t.Errorf("its memory is %s", core.Type)
+	}
+}
+
+// What every program was doing when a step was not in time is in the record.
+func TestStacksOfWhatIsLate(t *testing.T) {
+	r := startRun(t, "# Waits in vain.\nup\nmarker -within 100ms A '^never$'\n")
+	r.failure(record.ExitFailed, record.Failed, record.MarkerTimeout, "A")
+	for name, want := range map[string]string{"A/stacks-dsoftbusd.txt": "acceptSessions", "B/stacks-packagefsd.txt": "AcceptUnix", "A/stacks-agent.txt": "goroutine "} {
+		text, err := os.ReadFile(r.latest("test", name))
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Errorf("%s: %v, without %q:\n%s", name, err, want, text)
+		}
 	}
 }
 
