@@ -14,6 +14,9 @@ const (
 	docEnd    = "<!-- end of commands -->\n"
 	condBegin = "<!-- conditions: made from the registry by `go test ./rig/scenario -update`; do not edit -->\n"
 	condEnd   = "<!-- end of conditions -->\n"
+
+	promptBegin = "<!-- commands of the prompt: made from the registry by `go test ./rig/scenario -update`; do not edit -->\n"
+	promptEnd   = "<!-- end of commands of the prompt -->\n"
 )
 
 func TestDocumentation(t *testing.T) {
@@ -22,7 +25,10 @@ func TestDocumentation(t *testing.T) {
 		t.Fatal(err)
 	}
 	old := string(data)
-	doc := replaceBetween(t, old, docBegin, docEnd, commandTable(Commands()))
+	commands, all := Commands(), promptCommands()
+	doc := replaceBetween(t, old, docBegin, docEnd, commandTable(commands))
+	all.names = all.names[len(commands.names):]
+	doc = replaceBetween(t, doc, promptBegin, promptEnd, commandTable(all))
 	doc = replaceBetween(t, doc, condBegin, condEnd, conditionTable())
 	if doc == old {
 		return
@@ -96,7 +102,7 @@ func TestHelp(t *testing.T) {
 
 // TestRegistry looks for descriptions that are not whole.
 func TestRegistry(t *testing.T) {
-	r := Commands()
+	r := promptCommands()
 	for _, name := range r.Names() {
 		cmd := r.commands[name]
 		if cmd.summary == "" || len(cmd.forms) == 0 || cmd.run == nil {
