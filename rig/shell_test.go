@@ -40,7 +40,7 @@ func onTerminal(t *testing.T, dir string, args ...string) *session {
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	t.Cleanup(cancel)
 	s := &session{t: t, changed: make(chan struct{}, 1)}
-	s.cmd = exec.CommandContext(ctx, rigBinary, append(args, "-C", projectDir)...)
+	s.cmd = exec.CommandContext(ctx, rigBinary, append([]string{"-C", projectDir}, args...)...)
 	s.cmd.Dir = dir
 	s.cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=1")
 	var err error
@@ -296,4 +296,60 @@ func TestShellFromAPipe(t *testing.T) {
 			t.Errorf("%q ended with %d, %v, want %d:\n%s", input, got, err, want.status, out)
 		}
 	}
+}
+
+// A program that was edited takes the place of the one that runs, in the machine as it is.
+func TestReload(t *testing.T) {
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
+		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
+	}
+	dir := t.TempDir()
+	source := filepath.Join(dir, "source")
+	for _, top := range []string{"images", "nodes", "protocol"} {
+		if err := os.CopyFS(filepath.Join(source, top), os.DirFS(filepath.Join(projectDir, top))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{"go.mod", "go.sum"} {
+		data, err := os.ReadFile(filepath.Join(projectDir, file))
+		if err == nil {
+			err = os.WriteFile(filepath.Join(source, file), data, 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := onTerminal(t, dir, "shell", "-runs", filepath.Join(dir, "runs"), "-C", source)
+	s.shows(promptShown)
+	edited := filepath.Join(source, "nodes", "dsoftbusd", "daemon.go")
+	data, err := os.ReadFile(edited)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := bytes.Replace(data, []byte(`"device %s port`), []byte(`"edited device %s port`), 1)
+	if bytes.Equal(changed, data) {
+		t.Fatalf("%s does not print what this test changes", edited)
+	}
+	if err := os.WriteFile(edited, changed, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.types("reload dsoftbusd B\r")
+	s.shows(`dsoftbusd on B: copied, started again, in `)
+	s.types("marker B '^dsoftbusd: edited device node-b'\r")
+	s.shows(`B .* dsoftbusd: edited device node-b`)
+	s.types("exec A pkgfs -peer node-b -wait 10s pk 'stat pkg:/system/nothing'\r")
+	s.shows(`STAT NOT_FOUND`)
+	s.types("reload dsoftbusd B\r")
+	s.shows(`dsoftbusd on B: unchanged since it was last reloaded, started again, in `)
+	// What does not compile changes nothing.
+	if err := os.WriteFile(edited, append(changed, "nonsense"...), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s.types("reload dsoftbusd B\r")
+	s.shows(`daemon\.go:\d+:\d+: `)
+	s.shows(promptShown)
+	s.types("exec A pkgfs -peer node-b -wait 10s pk 'stat pkg:/system/nothing'\r")
+	s.shows(`STAT NOT_FOUND`)
+	s.types("quit\r")
+	s.ends(0)
 }
