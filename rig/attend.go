@@ -39,6 +39,8 @@ type attendant struct {
 	mu      sync.Mutex
 	over    chan struct{} // closed when the stand that is attended is over; nil: none is
 	asking  sync.WaitGroup
+	seat    sync.Mutex    // held while somebody is asked
+	once    sync.Once     // the hint
 	failed  error         // the first line of stdin that failed
 	playing string        // the scenario that runs
 	result  record.Result // of the last one that ended
@@ -91,6 +93,9 @@ func (a *attendant) event(e record.Event) {
 
 // ask asks what to do, until the scenario goes on.
 func (a *attendant) ask(e record.Event, over <-chan struct{}) {
+	// The prompt of the stand before may not have given the terminal back yet.
+	a.seat.Lock()
+	defer a.seat.Unlock()
 	if a.progress != nil {
 		a.progress.Flush()
 	}
@@ -157,6 +162,7 @@ func (a *attendant) run(ctx context.Context, client *live.Client, over <-chan st
 	}
 	o := prompt.Options{Text: promptText(names), Color: a.color, History: a.history, Moves: moves, Over: over}
 	if a.terminal != nil {
+		a.once.Do(func() { fmt.Fprintln(a.out, "`continue`, `retry`, `step` or `quit`; `help` lists what else there is.") })
 		err = prompt.Run(ctx, a.terminal, client, o)
 		if a.history != nil {
 			if err := a.history.Save(); err != nil {

@@ -197,7 +197,7 @@ func writeScenario(t *testing.T, dir, content string) string {
 func TestRepairedByHand(t *testing.T) {
 	dir := t.TempDir()
 	s := onTerminal(t, dir, "run", "-debug", "-runs", filepath.Join(dir, "runs"), writeScenario(t, dir, repairable))
-	s.shows(`HELD broken, failed at .*broken\.txtar:5: exec A pkgfs`)
+	s.shows(`HELD broken, failed\r\n.*broken\.txtar:5: exec A pkgfs`)
 	s.shows(`reason +exec-status`)
 	s.shows(`B, last lines`)
 	s.shows(promptShown)

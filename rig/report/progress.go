@@ -445,10 +445,12 @@ func (p *Progress) stands(e record.Event) {
 		p.line("%s at its %s", held, clean(e.Name))
 		return
 	}
-	p.line("%s, %s at %s:%d: %s", held, clean(e.Name), clean(e.File), e.Line, shorten(clean(e.Text), lineCells))
-	if e.Failure != nil {
+	if e.Failure != nil { // which says where
+		p.line("%s, %s", held, clean(e.Name))
 		p.box(e.Failure, path.Join(p.folder, record.ScenarioDir(e.Scenario)))
+		return
 	}
+	p.line("%s, %s at %s:%d: %s", held, clean(e.Name), clean(e.File), e.Line, shorten(clean(e.Text), lineCells))
 }
 
 // verdict prints the line of a scenario that has ended, and its failure, in its place. A failure does not wait for that: it is shown at once,

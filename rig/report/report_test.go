@@ -322,7 +322,7 @@ func TestHeld(t *testing.T) {
 		}
 		p.Flush()
 		shown := out.take()
-		for _, want := range []string{"HELD fault/a, failed at a.txtar:3: exec A false\n", "| reason    exec-status", "| artifacts runs/x/fault/a"} {
+		for _, want := range []string{"HELD fault/a, failed\n", "| a.txtar:3: exec A false\n", "| reason    exec-status", "| artifacts runs/x/fault/a"} {
 			if !strings.Contains(shown, want) {
 				t.Errorf("live %v: %q is not shown in %q", live, want, shown)
 			}
