@@ -312,6 +312,11 @@ func TestLogFollows(t *testing.T) {
 	log.Append(console.Line{Text: "after"})
 	hears("after")
 	log.End(errors.New("the machine is gone"))
+	select {
+	case err := <-ended:
+		t.Fatalf("it ended with the machine: %v", err)
+	case <-time.After(200 * time.Millisecond): // nothing tells that nothing happens
+	}
 	log.Resume()
 	log.Append(console.Line{Text: "again"})
 	hears("again")
@@ -349,7 +354,6 @@ func TestSlowReaderOfLines(t *testing.T) {
 func TestShell(t *testing.T) {
 	s := start(t)
 	in, keys := io.Pipe()
-	defer in.Close()
 	out := &output{}
 	sizes := make(chan agentapi.Size)
 	ended := make(chan error, 1)
@@ -364,6 +368,7 @@ func TestShell(t *testing.T) {
 				while :; do read _; done`},
 			Term: "vt100", Size: agentapi.Size{Rows: 10, Cols: 40},
 		}, in, out, sizes)
+		in.Close() // nobody reads it any more
 		ended <- err
 	}()
 	out.until(t, "10 40\r\nvt100\r\n")
