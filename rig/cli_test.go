@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"dsoftbus-rig/rig/worker"
@@ -76,5 +77,17 @@ func TestLongFlags(t *testing.T) {
 	want := "[run --kernel /k --accel=tcg --accel=kvm -v -C /d -unknown reject/* -- -kernel]"
 	if got := fmt.Sprint(longFlags(root, in)); got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+
+	// What looks like a flag in a line of the scenario language is none of ours.
+	for _, c := range []struct{ in, want []string }{
+		{[]string{"do", "-run", "exec", "-v", "exec", "A", "-kernel", "-run"}, []string{"do", "--run", "exec", "-v", "exec", "A", "-kernel", "-run"}},
+		{[]string{"-C", "do", "do", "marker", "-timeout"}, []string{"-C", "do", "do", "marker", "-timeout"}},
+		{[]string{"do", "-run=x", "-verbose", "--", "-kernel"}, []string{"do", "--run=x", "--verbose", "--", "-kernel"}},
+		{[]string{"attach", "A", "-run", "x", "--", "ls", "-run"}, []string{"attach", "A", "--run", "x", "--", "ls", "-run"}},
+	} {
+		if got := longFlags(root, c.in); !slices.Equal(got, c.want) {
+			t.Errorf("%q: got %q, want %q", c.in, got, c.want)
+		}
 	}
 }

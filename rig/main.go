@@ -12,7 +12,9 @@ import (
 	"sync"
 	"syscall"
 
+	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/suite"
@@ -53,7 +55,13 @@ func run(args []string) int {
 		return record.ExitInvalid
 	}
 	if exit.err != nil {
-		fmt.Fprintf(os.Stderr, "rig: %v\n", exit.err)
+		// A machine may have said a part of it.
+		for i, line := range strings.Split(exit.err.Error(), "\n") {
+			if i == 0 {
+				line = "rig: " + line
+			}
+			fmt.Fprintln(os.Stderr, console.Clean(line))
+		}
 	}
 	return exit.status
 }
@@ -132,16 +140,26 @@ func classify(ctx context.Context, err error) error {
 		exit        *exitError
 		problems    scenario.Problems
 		unsupported *host.UnsupportedError
+		said        *live.Error
+		unfound     *live.FindError
 	)
 	switch {
 	case err == nil || errors.As(err, &exit):
 		return err
 	case ctx.Err() != nil:
 		return &exitError{record.ExitInterrupted, context.Cause(ctx)}
+	case errors.Is(err, errInterrupted):
+		return &exitError{record.ExitInterrupted, err}
 	case errors.As(err, &problems):
 		return &exitError{record.ExitInvalid, err}
 	case errors.As(err, &unsupported):
 		return &exitError{record.ExitUnsupported, err}
+	case errors.As(err, &said):
+		return &exitError{statusOf(said), err}
+	case errors.As(err, &unfound) && unfound.Several:
+		return &exitError{record.ExitInvalid, err}
+	case errors.As(err, &unfound):
+		return &exitError{record.ExitFailed, err}
 	}
 	return &exitError{record.ExitBroken, err}
 }
@@ -162,10 +180,22 @@ Flags may be written with one dash or two.`,
 		SilenceUsage:  true,
 	}
 	root.PersistentFlags().StringP("dir", "C", "", "project folder (default: the nearest one above that has a go.mod of this project)")
-	root.AddCommand(newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand(), newShellCommand())
+	root.AddGroup(&cobra.Group{ID: groupPlay, Title: "Commands:"}, &cobra.Group{ID: groupAlive, Title: "While a scenario is alive, from another terminal:"})
+	for _, cmd := range []*cobra.Command{
+		newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand(), newShellCommand(),
+	} {
+		cmd.GroupID = groupPlay
+		root.AddCommand(cmd)
+	}
+	root.AddCommand(aliveCommands()...)
+	root.SetHelpCommandGroupID(groupPlay)
+	root.SetCompletionCommandGroupID(groupPlay)
 	root.CompletionOptions.HiddenDefaultCmd = true
 	return root
 }
+
+// takesLine is the annotation of a command that takes a line of the scenario language: what looks like a flag there is none of ours.
+const takesLine = "line"
 
 // longFlags lets long flags be written with one dash, as the scenario language
 // and the Go tools have them: "-kernel FILE" for "--kernel FILE".
@@ -175,16 +205,45 @@ func longFlags(root *cobra.Command, args []string) []string {
 		c.Flags().VisitAll(func(f *flagOf) { known[f.Name] = true })
 		c.PersistentFlags().VisitAll(func(f *flagOf) { known[f.Name] = true })
 	}
+	var command *cobra.Command
+	value := false // the argument is that of the flag in front of it
 	out := make([]string, 0, len(args))
 	for i, arg := range args {
-		if arg == "--" {
+		flag := !value && strings.HasPrefix(arg, "-")
+		switch {
+		case arg == "--":
+			return append(out, args[i:]...)
+		case flag || value:
+		case command == nil:
+			command, _, _ = root.Find([]string{arg}) // what is unknown is told when it is executed
+		case command.Annotations[takesLine] != "":
 			return append(out, args[i:]...)
 		}
-		name, _, _ := strings.Cut(strings.TrimPrefix(arg, "-"), "=")
-		if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") && len(name) > 1 && known[name] {
+		name, _, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
+		if flag && !strings.HasPrefix(arg, "--") && len(name) > 1 && known[name] {
 			arg = "-" + arg
 		}
+		value = flag && !given && wantsValue(root, command, name)
 		out = append(out, arg)
 	}
 	return out
+}
+
+// wantsValue reports whether the flag with that name, long or short, is followed by a value.
+func wantsValue(root, command *cobra.Command, name string) bool {
+	for _, c := range []*cobra.Command{command, root} {
+		if c == nil {
+			continue
+		}
+		for _, flags := range []*flagSet{c.Flags(), c.PersistentFlags()} {
+			f := flags.Lookup(name)
+			if f == nil && len(name) == 1 {
+				f = flags.ShorthandLookup(name)
+			}
+			if f != nil {
+				return f.NoOptDefVal == ""
+			}
+		}
+	}
+	return false
 }

@@ -15,7 +15,10 @@ import (
 	"github.com/spf13/pflag"
 )
 
-type flagOf = pflag.Flag
+type (
+	flagOf  = pflag.Flag
+	flagSet = pflag.FlagSet
+)
 
 // module is the first line of this project's go.mod.
 const module = "module dsoftbus-rig\n"

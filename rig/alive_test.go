@@ -1,0 +1,554 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/iotest"
+	"time"
+
+	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/live"
+	"dsoftbus-rig/rig/live/livetest"
+
+	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
+)
+
+// aliveLimit bounds every wait for a command of these tests. It is no figure: a busy host takes what it takes.
+const aliveLimit = 30 * time.Second
+
+// asked is a scenario that is alive in this process, and asked by the real program.
+type asked struct {
+	*livetest.Scenario
+	t   *testing.T
+	run string
+	end func() // of the scenario
+}
+
+func startAsked(t *testing.T) *asked {
+	t.Helper()
+	files := t.TempDir()
+	run := fmt.Sprintf("alive-test-%d-%s", os.Getpid(), t.Name())
+	s := &asked{Scenario: livetest.New("/runs/"+run, "area/name", files), t: t, run: run}
+	f, _, err := live.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := live.Inherited(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var server sync.WaitGroup
+	server.Go(func() {
+		if err := live.Serve(ctx, l, s); err != nil {
+			t.Error(err)
+		}
+	})
+	s.end = func() { cancel(); server.Wait() }
+	t.Cleanup(s.end)
+	return s
+}
+
+// command is the real program with a command that asks this scenario.
+func (s *asked) command(verb string, args ...string) *exec.Cmd {
+	ctx, cancel := context.WithTimeout(s.t.Context(), aliveLimit)
+	s.t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, rigBinary, append([]string{verb, "-run", s.run}, args...)...)
+	cmd.Dir = s.Files
+	return cmd
+}
+
+// status is how a program has ended.
+func status(t *testing.T, err error) int {
+	t.Helper()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	if err == nil {
+		return 0
+	}
+	return exit.ExitCode()
+}
+
+func TestAskingAScenario(t *testing.T) {
+	s := startAsked(t)
+	s.Stand.Step = &live.Place{File: "/there/name.txtar", Line: 7, Text: "exec A \x1b[2J"}
+	s.Stand.Held = "failed"
+	for _, l := range []console.Line{
+		{Unit: "kernel", Stream: "console", Text: "[    0.100000] boots \x1b[31m"},
+		{Unit: "dsoftbusd", Stream: "stdout", Text: "ready", Guest: 1500 * time.Millisecond},
+		{Unit: "packagefsd", Stream: "stderr", Text: "served \xff", Guest: 12 * time.Second},
+	} {
+		s.Logs["A"].Append(l)
+	}
+	if err := os.WriteFile(filepath.Join(s.Files, "here"), []byte("content"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(s.Files, "folder"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	const nodes = `there is no node "D"; there are A, B, C`
+	for _, c := range []struct {
+		line   string // words of the command, separated by spaces
+		status int
+		stdout string // all of it; with "…" in front, a part
+		stderr string // a part; empty: nothing
+	}{
+		{"ps", 0, `…  area/name  1m0s   A up, B up, C down  held: failed  name.txtar:7: exec A \x1b[2J`, ""},
+		{"ps -json", 0, "…\n    \"scenario\": \"area/name\",\n", ""},
+		{"console A", 0, "[    0.100000] boots \\x1b[31m\n", ""},
+		{"journal A", 0, "    1.500 [dsoftbusd] ready\n   12.000 [packagefsd] served \\xff\n", ""},
+		{"journal A -n 1", 0, "   12.000 [packagefsd] served \\xff\n", ""},
+		{"journal A -unit dsoftbusd", 0, "    1.500 [dsoftbusd] ready\n", ""},
+		{"journal A -n -1", 2, "", "-n -1: say how many lines"},
+		{"journal D", 2, "", nodes},
+		{"do say hello world", 0, "hello world\n", ""},
+		{"do whisper hello", 0, "", "hello\n"},
+		{"do -v say hello", 0, "hello\n", "# step-start: say hello\n"},
+		{"do fail", 1, "", "it went wrong"},
+		{"do dance -kernel", 2, "", `unknown command "dance"`},
+		{"cp here A:/there", 0, "", ""},
+		{"cp A:/there folder", 0, "", ""},
+		{"cp here A:/folder/", 0, "", ""},
+		{"cp A:/nowhere folder", 1, "", "no such file"},
+		{"cp here D:/there", 2, "", nodes},
+		{"cp here C:/there", 1, "", "node C is down: `up C` starts it"},
+		{"qmp A query-status", 0, "{\n  \"arguments\": null,\n  \"command\": \"query-status\"\n}\n", ""},
+		{`qmp A stop {"a":[1]}`, 0, "{\n  \"arguments\": {\n    \"a\": [\n      1\n    ]\n  },\n  \"command\": \"stop\"\n}\n", ""},
+		{"qmp A nothing", 1, "", "CommandNotFound"},
+		{"qmp D stop", 2, "", nodes},
+		{"stacks A dsoftbusd", 0, "goroutine 1 [running]:\nmain.main()\n", ""},
+		{"stacks A nobody", 1, "", "nobody does not run"},
+		{"stacks D dsoftbusd", 2, "", nodes},
+		{"dump A core", 0, "core\n", ""},
+		{"dump A core", 2, "", "core exists; name another file"},
+		{"dump A", 0, "…dump-A-", ""},
+		{"dump D", 2, "", nodes},
+		{"attach D", 2, "", nodes},
+		{"attach C", 1, "", "node C is down"},
+		{"attach A -- sh -c exit\t7", 7, "", ""},
+		{"forward D 80", 2, "", nodes},
+	} {
+		words := strings.Split(c.line, " ")
+		for i := range words {
+			words[i] = strings.ReplaceAll(words[i], "\t", " ")
+		}
+		cmd := s.command(words[0], words[1:]...)
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		got := status(t, cmd.Run())
+		part, only := strings.CutPrefix(c.stdout, "…")
+		if got != c.status || !only && stdout.String() != part || !strings.Contains(stdout.String(), part) ||
+			c.stderr == "" && stderr.Len() > 0 || !strings.Contains(stderr.String(), c.stderr) {
+			t.Errorf("%s: status %d, stdout %q, stderr %q, want %d, %q, %q", c.line, got, &stdout, &stderr, c.status, c.stdout, c.stderr)
+		}
+	}
+	for _, name := range []string{"there", "folder/there", "folder/here"} {
+		if data, err := os.ReadFile(filepath.Join(s.Files, name)); err != nil || string(data) != "content" {
+			t.Errorf("%s: %q, %v", name, data, err)
+		}
+	}
+	var list []map[string]any
+	if out, err := s.command("ps", "-json").Output(); err != nil || json.Unmarshal(out, &list) != nil || len(list) != 1 || list[0]["run"] != s.Stand.Run {
+		t.Errorf("ps -json: %s, %v", out, err)
+	}
+}
+
+// What a pipe brings is typed, and its end is the input's.
+func TestAttachAPipe(t *testing.T) {
+	s := startAsked(t)
+	cmd := s.command("attach", "A", "--", "sh", "-c", "stty size; cat; exit 4")
+	cmd.Stdin = strings.NewReader("~.\n")
+	out, err := cmd.Output()
+	if got := status(t, err); got != 4 || !bytes.Contains(out, []byte("24 80\r\n")) || bytes.Count(out, []byte("~.")) != 2 {
+		t.Errorf("status %d, output %q", got, out) // as it was typed, and as it was read
+	}
+}
+
+// A terminal is a real one with the real program on it.
+type terminal struct {
+	t      *testing.T
+	master *os.File
+	slave  *os.File
+	cmd    *exec.Cmd
+	before unix.Termios
+	ended  chan error
+
+	mu    sync.Mutex
+	shown bytes.Buffer
+}
+
+func (s *asked) onTerminal(args ...string) *terminal {
+	s.t.Helper()
+	master, slave, err := pty.Open()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	x := &terminal{t: s.t, master: master, slave: slave, ended: make(chan error, 1)}
+	x.resize(20, 50)
+	x.before = x.settings()
+	x.cmd = s.command("attach", args...)
+	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
+	x.cmd.Env = append(os.Environ(), "TERM=vt220")
+	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := x.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	go func() { x.ended <- x.cmd.Wait() }()
+	var reader sync.WaitGroup
+	reader.Go(func() {
+		buf := make([]byte, 4096)
+		for {
+			n, err := master.Read(buf)
+			x.mu.Lock()
+			x.shown.Write(buf[:n])
+			x.mu.Unlock()
+			if err != nil { // nobody has the terminal any more
+				return
+			}
+		}
+	})
+	s.t.Cleanup(func() {
+		_ = x.cmd.Process.Kill()
+		slave.Close()
+		reader.Wait()
+		master.Close()
+	})
+	return x
+}
+
+func (x *terminal) settings() unix.Termios {
+	x.t.Helper()
+	s, err := unix.IoctlGetTermios(int(x.slave.Fd()), unix.TCGETS)
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	return *s
+}
+
+func (x *terminal) resize(rows, cols uint16) {
+	x.t.Helper()
+	if err := pty.Setsize(x.slave, &pty.Winsize{Rows: rows, Cols: cols}); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func (x *terminal) types(keys string) {
+	x.t.Helper()
+	if _, err := x.master.WriteString(keys); err != nil {
+		x.t.Fatal(err)
+	}
+}
+
+func (x *terminal) text() string {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	return x.shown.String()
+}
+
+func (x *terminal) shows(text string) {
+	x.t.Helper()
+	comesTo(x.t, func() bool { return strings.Contains(x.text(), text) }, func() string { return fmt.Sprintf("%q does not show %q", x.text(), text) })
+}
+
+// comesTo waits for what tells nobody.
+func comesTo(t *testing.T, ok func() bool, why func() string) {
+	t.Helper()
+	for deadline := time.Now().Add(aliveLimit); !ok(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal(why())
+		}
+	}
+}
+
+// ends waits for the program's end, which has to leave the terminal as it was.
+func (x *terminal) ends(want int) {
+	x.t.Helper()
+	select {
+	case err := <-x.ended:
+		if got := status(x.t, err); got != want {
+			x.t.Errorf("exit status %d, want %d; it shows %q", got, want, x.text())
+		}
+	case <-time.After(aliveLimit):
+		x.t.Fatalf("it does not end; it shows %q", x.text())
+	}
+	if after := x.settings(); after != x.before {
+		x.t.Errorf("the terminal was %+v and is %+v", x.before, after)
+	}
+}
+
+// Keys, Ctrl-C among them, and sizes go to the machine's terminal.
+func TestAttachATerminal(t *testing.T) {
+	s := startAsked(t)
+	x := s.onTerminal("A", "--", "sh", "-c", `
+		trap 'echo caught; exit 5' INT
+		trap 'stty size' WINCH
+		stty size; echo on $TERM
+		while :; do read word && echo "<$word>" || sleep 0.01; done`)
+	x.shows("20 50\r\non vt220")
+	if raw := x.settings(); raw.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
+		t.Errorf("the terminal is not raw: %+v", raw)
+	}
+	x.types("one\r~~two\ra~.\r")
+	x.shows("<one>")
+	x.shows("<~two>")
+	x.shows("<a~.>")
+	x.resize(44, 132)
+	comesTo(t, func() bool { x.types("\r"); return strings.Contains(x.text(), "44 132") }, func() string { return "the size does not arrive: " + x.text() })
+	x.types("\x03")
+	x.shows("caught")
+	x.ends(5)
+}
+
+// However attaching ends, the terminal is as it was, and what ran has hung up.
+func TestAttachEnds(t *testing.T) {
+	for what, c := range map[string]struct {
+		end    func(s *asked, x *terminal)
+		status int
+		said   string
+	}{
+		"escape":        {func(_ *asked, x *terminal) { x.types("\r~.") }, 130, "disconnected from A"},
+		"SIGTERM twice": {func(_ *asked, x *terminal) { x.signal(syscall.SIGTERM); x.signal(syscall.SIGTERM) }, 130, "interrupted"},
+		"SIGHUP":        {func(_ *asked, x *terminal) { x.signal(syscall.SIGHUP) }, 130, "interrupted"},
+		"SIGQUIT":       {func(_ *asked, x *terminal) { x.signal(syscall.SIGQUIT) }, 130, "interrupted"},
+		"scenario":      {func(s *asked, _ *terminal) { s.end() }, 1, "the scenario has ended"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := startAsked(t)
+			s.run = filepath.Base(s.Stand.Run)
+			file := filepath.Join(s.Files, "hung up")
+			x := s.onTerminal("A", "--", "sh", "-c", `trap 'echo > "`+file+`"; exit' HUP; echo ready; sleep 1000 & wait`)
+			x.shows("ready")
+			c.end(s, x)
+			x.ends(c.status)
+			x.shows(c.said)
+			comesTo(t, func() bool { _, err := os.Stat(file); return err == nil }, func() string { return "nothing has hung up" })
+		})
+	}
+}
+
+func (x *terminal) signal(sig syscall.Signal) {
+	x.t.Helper()
+	if err := x.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		x.t.Fatal(err)
+	}
+}
+
+// Ctrl-C ends the line, and the scenario goes on.
+func TestDoIsInterrupted(t *testing.T) {
+	s := startAsked(t)
+	cmd := s.command("do", "hang")
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-s.Began
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(t, cmd.Wait()); got != 130 || stderr.String() != "rig: interrupted: hang was cut off: who asked has gone\n" {
+		t.Errorf("status %d, it says %q", got, &stderr)
+	}
+	if err := <-s.Ended; err == nil {
+		t.Error("the line was not ended")
+	}
+	if out, err := s.command("do", "say", "on").Output(); err != nil || string(out) != "on\n" {
+		t.Errorf("it does not go on: %q, %v", out, err)
+	}
+}
+
+func TestFollowingLines(t *testing.T) {
+	s := startAsked(t)
+	for i := range 20 {
+		s.Logs["A"].Append(console.Line{Unit: "x", Stream: "stdout", Text: fmt.Sprint(i)})
+	}
+	follow := func() (*exec.Cmd, io.Reader) {
+		t.Helper()
+		cmd := s.command("journal", "A", "-f")
+		out, err := cmd.StdoutPipe()
+		if err == nil {
+			err = cmd.Start()
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		first := make([]byte, len("10\n11\n12\n13\n14\n15\n16\n17\n18\n19\n"))
+		if _, err := io.ReadFull(out, first); err != nil || !bytes.HasPrefix(first, []byte("10\n")) {
+			t.Fatalf("got %q, %v", first, err)
+		}
+		return cmd, out
+	}
+	byKey, out := follow()
+	s.Logs["A"].Append(console.Line{Unit: "x", Stream: "stdout", Text: "more"})
+	if more, err := io.ReadAll(io.LimitReader(out, 5)); err != nil || string(more) != "more\n" {
+		t.Errorf("got %q, %v", more, err)
+	}
+	if err := byKey.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	if got := status(t, byKey.Wait()); got != 0 {
+		t.Errorf("Ctrl-C: status %d", got)
+	}
+	s.Logs["A"] = console.NewLog()
+	for i := range 20 {
+		s.Logs["A"].Append(console.Line{Unit: "x", Stream: "stdout", Text: fmt.Sprint(i)})
+	}
+	byItself, out := follow()
+	s.end()
+	if rest, err := io.ReadAll(out); err != nil || len(rest) > 0 {
+		t.Errorf("got %q, %v", rest, err)
+	}
+	if got := status(t, byItself.Wait()); got != 0 {
+		t.Errorf("the scenario's end: status %d", got)
+	}
+}
+
+func TestForward(t *testing.T) {
+	s := startAsked(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var service sync.WaitGroup
+	defer service.Wait()
+	defer l.Close()
+	service.Go(func() { // answers in capitals when it has heard all
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			data, _ := io.ReadAll(conn)
+			_, _ = conn.Write(bytes.ToUpper(data))
+			conn.Close()
+		}
+	})
+	port := fmt.Sprint(l.Addr().(*net.TCPAddr).Port)
+	cmd := s.command("forward", "A", port)
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	var address string
+	if _, err := fmt.Fscanln(out, &address); err != nil {
+		t.Fatal(err)
+	}
+	for _, text := range []string{"one", "two"} {
+		conn, err := net.DialTimeout("tcp", address, aliveLimit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(aliveLimit))
+		_, _ = io.WriteString(conn, text)
+		_ = conn.(*net.TCPConn).CloseWrite()
+		data, err := io.ReadAll(conn)
+		conn.Close()
+		if err != nil || string(data) != strings.ToUpper(text) {
+			t.Errorf("got %q, %v", data, err)
+		}
+	}
+	s.end()
+	if got := status(t, cmd.Wait()); got != 0 {
+		t.Errorf("status %d", got)
+	}
+}
+
+// In a network of its own nobody finds what is alive in another one.
+func TestNothingIsAlive(t *testing.T) {
+	for _, c := range []struct {
+		args   []string
+		status int
+		stdout string
+		stderr string
+	}{
+		{[]string{"ps"}, 0, "", "nothing is alive\n"},
+		{[]string{"ps", "-json"}, 0, "[]\n", ""},
+		{[]string{"do", "up"}, 1, "", "rig: no scenario is alive; start one with `rig run PATTERN`, in another terminal, and ask while it runs\n"},
+	} {
+		cmd := exec.Command(rigBinary, c.args...)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+		if os.Geteuid() != 0 {
+			cmd.SysProcAttr.Cloneflags |= syscall.CLONE_NEWUSER
+		}
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		err := cmd.Run()
+		if errors.Is(err, syscall.EPERM) || errors.Is(err, syscall.ENOSPC) {
+			t.Skipf("no namespaces here: %v", err)
+		}
+		if got := status(t, err); got != c.status || stdout.String() != c.stdout || stderr.String() != c.stderr {
+			t.Errorf("%q: status %d, stdout %q, stderr %q", c.args, got, &stdout, &stderr)
+		}
+	}
+}
+
+func TestEscapes(t *testing.T) {
+	for in, want := range map[string]string{
+		"plain":          "plain",
+		"~.more":         "!",
+		"a\r~.":          "a\r!",
+		"a\n~.b":         "a\n!",
+		"a~.b":           "a~.b",
+		"~~.b":           "~.b",
+		"~~~.":           "~~.",
+		"~a\r~~":         "~a\r~",
+		"x\r~\r~.":       "x\r~\r!",
+		"held back: \r~": "held back: \r",
+	} {
+		for _, one := range []bool{false, true} {
+			var r io.Reader = strings.NewReader(in)
+			if one {
+				r = iotest.OneByteReader(r)
+			}
+			off := ""
+			got, err := io.ReadAll(&escapes{r: r, start: true, disconnect: func() { off = "!" }})
+			if err != nil || string(got)+off != want {
+				t.Errorf("%q: got %q, %v, want %q", in, string(got)+off, err, want)
+			}
+		}
+	}
+}
+
+func TestLineOf(t *testing.T) {
+	for want, args := range map[string][]string{
+		`exec A ls -l $X`:                   {"exec", "A", "ls", "-l", "$X"},
+		`marker A 'dsoftbusd: it''s ready'`: {"marker", "A", "dsoftbusd: it's ready"},
+		`env X ''`:                          {"env", "X", ""},
+		`! exec A "as it is" # whole`:       {`! exec A "as it is" # whole`},
+		`& exec A sleep '#1'`:               {"&", "exec", "A", "sleep", "#1"},
+	} {
+		if got := lineOf(args); got != want {
+			t.Errorf("%q: got %s, want %s", args, got, want)
+		}
+	}
+}
+
+func TestRemote(t *testing.T) {
+	for arg, want := range map[string][]string{
+		"A:/x": {"A", "/x"}, "AB2:": {"AB2", ""}, "/x": {"", "/x"}, "./A:/x": {"", "./A:/x"}, "a:/x": {"", "a:/x"}, "TOOLONGNAME:/x": {"", "TOOLONGNAME:/x"},
+	} {
+		node, path, ok := remote(arg)
+		if !slices.Equal([]string{node, path}, want) || ok != (node != "") {
+			t.Errorf("%s: got %q, %q, %v", arg, node, path, ok)
+		}
+	}
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+
+	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/live"
+	"dsoftbus-rig/rig/record"
+
+	"github.com/spf13/cobra"
+)
+
+func newForwardCommand() *cobra.Command {
+	return asks(&cobra.Command{
+		Use:   "forward NODE PORT [LOCALPORT]",
+		Short: "Pass connections on to a port of a node",
+		Long: `Forward listens on a port of this host's 127.0.0.1, any free one without LOCALPORT
+or with 0, prints the address, and passes connections on to a TCP port of the
+machine's own loopback address, until the scenario ends or Ctrl-C. Nothing of it is
+on the network between the nodes.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) != 2 && len(args) != 3 {
+				return usage("forward: name a node and a port, as in rig forward A 8080")
+			}
+			if _, err := port(args[1], 1); err != nil {
+				return err
+			}
+			if len(args) == 3 {
+				_, err := port(args[2], 0)
+				return err
+			}
+			return nil
+		},
+	}, forward)
+}
+
+// port reads a port's number.
+func port(text string, least uint64) (uint16, error) {
+	n, err := strconv.ParseUint(text, 10, 16)
+	if err != nil || n < least {
+		return 0, usage("port %q: say a number from %d to 65535", text, least)
+	}
+	return uint16(n), nil
+}
+
+// errOver is the cause of a context that the scenario's end has ended.
+var errOver = errors.New("the scenario has ended")
+
+func forward(cmd *cobra.Command, c *live.Client, args []string) error {
+	to, err := port(args[1], 1)
+	if err != nil {
+		return err
+	}
+	var local uint16
+	if len(args) == 3 {
+		if local, err = port(args[2], 0); err != nil {
+			return err
+		}
+	}
+	if err := node(cmd, c, args[0]); err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(local))))
+	if err != nil {
+		return fmt.Errorf("forward: %w", err)
+	}
+	ctx, cancel := context.WithCancelCause(cmd.Context())
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer cancel(nil)
+	defer l.Close()
+	defer context.AfterFunc(ctx, func() { l.Close() })()
+	running.Go(func() {
+		err := c.Follow(ctx, func(record.Event) {})
+		if err == nil {
+			err = errOver
+		}
+		cancel(err)
+	})
+	fmt.Fprintln(cmd.OutOrStdout(), l.Addr())
+	for {
+		conn, err := l.Accept()
+		if ctx.Err() != nil {
+			if err == nil {
+				conn.Close()
+			}
+			if cause := context.Cause(ctx); !errors.Is(cause, errOver) {
+				return unlessInterrupted(cmd, cause)
+			}
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("forward: %w", err)
+		}
+		running.Go(func() {
+			defer conn.Close()
+			machine, err := c.Dial(ctx, args[0], to)
+			if err != nil {
+				if ctx.Err() == nil {
+					fmt.Fprintf(cmd.ErrOrStderr(), "rig: forward %s: %s\n", conn.RemoteAddr(), console.Clean(err.Error()))
+				}
+				return
+			}
+			_ = live.Splice(ctx, conn.(*net.TCPConn), machine) // both ends see how it ends
+		})
+	}
+}
