@@ -20,13 +20,14 @@ type Scenario interface {
 	Status() Status
 
 	// Do runs one line of the scenario language, or a command of the prompt, and returns when it is done. tell gets the events of that line as they
-	// come, from one goroutine at a time. The error says in full what went wrong. ctx ends the line, and nothing else.
+	// come, from one goroutine at a time; it never waits. The error says in full what went wrong, and is scenario.Problems when the line makes no
+	// sense. ctx ends the line, and nothing else.
 	Do(ctx context.Context, line string, tell func(record.Event)) error
 
 	// Complete returns what the word at byte pos of a line can become, and the byte where that word starts.
 	Complete(line string, pos int) (start int, words []string)
 
-	// Follow passes on the scenario's events from now on, until ctx ends or the scenario has: then it returns nil.
+	// Follow passes on the scenario's events from now on, until ctx ends or the scenario has: then it returns nil. tell never waits.
 	Follow(ctx context.Context, tell func(record.Event)) error
 
 	// Log returns what a node has printed, nil for a node that is not declared.
@@ -42,11 +43,12 @@ type Scenario interface {
 
 // A Machine is what can be done with a node that is up.
 type Machine interface {
-	// Shell runs a program on a terminal of its own, to its end. in is what is typed; sizes are the terminal's, as they change. When ctx ends the
-	// terminal hangs up.
+	// Shell runs a program on a terminal of its own, to its end. in is what is typed, and its end is the input's, as of Ctrl-D; a Read that waits
+	// when the program ends is ended by the caller then. sizes are the terminal's, as they change. When ctx ends the terminal hangs up.
 	Shell(ctx context.Context, s agentapi.Shell, in io.Reader, out io.Writer, sizes <-chan agentapi.Size) (agentapi.Exit, error)
 
-	// Dial connects to a TCP port of the machine's own loopback address; nothing of it is on the network under test.
+	// Dial connects to a TCP port of the machine's own loopback address; nothing of it is on the network under test. ctx is for connecting only.
+	// A connection that has CloseWrite() error can be closed one way, as TCP's can.
 	Dial(ctx context.Context, port uint16) (io.ReadWriteCloser, error)
 
 	// Push copies the host's file src to dst on the node, Pull copies src on the node to the host's file dst.
