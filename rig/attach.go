@@ -60,7 +60,7 @@ func attach(ctx context.Context, c *live.Client, node string, argv []string) (ag
 		shell.Term = "dumb"
 	}
 	var exit agentapi.Exit
-	err := onTerminal(ctx, os.Stdin, func(ctx context.Context, size agentapi.Size, sizes <-chan agentapi.Size) (err error) {
+	err := inRawMode(ctx, os.Stdin, func(ctx context.Context, size agentapi.Size, sizes <-chan agentapi.Size) (err error) {
 		shell.Size = size
 		ctx, disconnect := context.WithCancelCause(ctx)
 		defer disconnect(nil)
@@ -77,9 +77,9 @@ func attach(ctx context.Context, c *live.Client, node string, argv []string) (ag
 // errDisconnected is why a shell ends whose person has typed "~.".
 var errDisconnected = errors.New("disconnected")
 
-// onTerminal calls f with a terminal in raw mode, its size and its sizes to come, and leaves it as it was. Signals that would end the process end
+// inRawMode calls f with a terminal in raw mode, its size and its sizes to come, and leaves it as it was. Signals that would end the process end
 // f's context, however many come, since nobody else knows how the terminal was.
-func onTerminal(ctx context.Context, in *os.File, f func(ctx context.Context, size agentapi.Size, sizes <-chan agentapi.Size) error) error {
+func inRawMode(ctx context.Context, in *os.File, f func(ctx context.Context, size agentapi.Size, sizes <-chan agentapi.Size) error) error {
 	fd := int(in.Fd())
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
