@@ -33,6 +33,7 @@ type attendant struct {
 	color    bool
 	history  *prompt.History
 	progress *report.Progress // of the run that this process has; nil: it has none
+	runName  string           // what that is called
 	joined   *live.Client     // of a run that another process has; nil: none
 	left     chan struct{}    // closed when who joined leaves
 
@@ -101,7 +102,7 @@ func (a *attendant) ask(e record.Event, over <-chan struct{}) {
 	}
 	if a.terminal == nil && a.lines == nil {
 		a.say(fmt.Sprintf("it waits until %s (%s) for another terminal: `rig shell -run %s`, or `rig do -run %[3]s retry`, `continue`, `step` or `quit`",
-			time.Now().Add(a.patience).Format(time.TimeOnly), a.patience, e.Scenario))
+			time.Now().Add(a.patience).Format(time.TimeOnly), a.patience, a.runName+"/"+e.Scenario))
 		return
 	}
 	err := a.attend(e, over)

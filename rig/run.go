@@ -129,6 +129,9 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 		return err
 	}
 	progress.Folder(suite.Shown(run.Dir()))
+	if p.attendant != nil {
+		p.attendant.runName = filepath.Base(run.Dir())
+	}
 	if p.note != "" {
 		progress.Print(p.note)
 	}

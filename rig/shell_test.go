@@ -353,3 +353,39 @@ func TestReload(t *testing.T) {
 	s.types("quit\r")
 	s.ends(0)
 }
+
+// A shell in a machine that runs, on a real terminal: keys, Ctrl-C, size, job, end; and nothing of it is left.
+func TestAttach(t *testing.T) {
+	const name = "looked-into-from-another-terminal"
+	r := startRun(t, "# Runs meanwhile.\nup\nmarker -within 4m A '^enough$'\n", "-name", name)
+	r.await("marker -within 4m")
+	s := onTerminal(t, t.TempDir(), "attach", "-run", name, "A")
+	s.shows(`\$ `)
+	s.types("hostname\r")
+	s.shows(`\nnode-a\r\n`)
+	s.types("stty\r")
+	s.shows(`40[^\n]*200|rows 40[^\n]*`)
+	if err := pty.Setsize(s.terminal, &pty.Winsize{Rows: 50, Cols: 132}); err != nil {
+		t.Fatal(err)
+	}
+	s.types("netbench serve\r")
+	s.shows(`netbench: ready`)
+	s.types("\x03")
+	s.shows(`\$ `)
+	s.types("stty\r")
+	s.shows(`50[^\n]*132|rows 50[^\n]*`)
+	s.types("exit\r")
+	s.ends(0)
+	out, err := exec.Command(rigBinary, "do", "-run", name, "exec A ps -ef").CombinedOutput()
+	if err != nil || strings.Contains(string(out), "netbench") {
+		t.Errorf("%v, of the shell is left:\n%s", err, out)
+	}
+	// A program in place of a shell, and how it ended.
+	s = onTerminal(t, t.TempDir(), "attach", "-run", name, "B", "--", "cat", "/no/such/file")
+	s.shows(`/no/such/file`)
+	s.ends(1)
+	// It may end before the line is told to have been run.
+	_ = exec.Command(rigBinary, "do", "-run", name, "exec A echo enough").Run()
+	r.await("REPAIRED test")
+	r.end()
+}
