@@ -376,7 +376,7 @@ func TestAttach(t *testing.T) {
 	s.shows(`50[^\n]*132|rows 50[^\n]*`)
 	s.types("exit\r")
 	s.ends(0)
-	out, err := exec.Command(rigBinary, "do", "-run", name, "exec A ps -ef").CombinedOutput()
+	out, err := exec.Command(rigBinary, "do", "-run", name, "exec A ps -e").CombinedOutput()
 	if err != nil || strings.Contains(string(out), "netbench") {
 		t.Errorf("%v, of the shell is left:\n%s", err, out)
 	}
