@@ -66,7 +66,7 @@ type Input struct {
 // recipes is the code that makes the layers. Like the rest of what goes in, it
 // decides what comes out.
 //
-//go:embed archive.go golang.go kernel.go modules.go program.go programs.go userland.go vmlinux.go
+//go:embed archive.go debugger.go golang.go kernel.go modules.go programs.go userland.go vmlinux.go
 var recipes embed.FS
 
 // recipe is the input that says which code made a layer.

@@ -15,10 +15,8 @@
 //
 // The programs in the image are stripped, which keeps the archive that every
 // machine has to unpack at a third less. Stack traces do not need what is
-// missing. A debugger does, and gets it from the same command without the linker
-// flags, which yields the same code with its symbols:
-//
-//	CGO_ENABLED=0 GOOS=linux GOARCH=amd64 go build -trimpath -o DIR ./nodes/cmd/node
+// missing. A debugger does, and gets it from a binary of the same code with its
+// symbols, see [DebuggerFor], which is built on demand and no part of an image.
 package images
 
 import (
@@ -105,24 +103,11 @@ func build(ctx context.Context, cfg Config) (*Set, error) {
 	if cfg.Modules != "" && cfg.Kernel == "" {
 		return nil, errors.New("a folder of modules was given without the kernel they belong to: give both, or neither")
 	}
-	log := serialLog(cfg.Log)
-	dir := cfg.CacheDir
-	if dir == "" {
-		user, err := os.UserCacheDir()
-		if err != nil {
-			return nil, fmt.Errorf("find the cache folder: %w", err)
-		}
-		dir = filepath.Join(user, "dsoftbus-rig", "images")
-	}
-	cache, err := openCache(ctx, dir, log)
+	cache, gotool, err := cfg.open(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer cache.close()
-	gotool, err := findGo(ctx, cfg.SourceDir)
-	if err != nil {
-		return nil, err
-	}
 
 	var kernel, modules, base, nodes entry
 	group, ctx := errgroup.WithContext(ctx)
@@ -156,6 +141,28 @@ func build(ctx context.Context, cfg Config) (*Set, error) {
 		Built:         cache.built,
 		Durations:     cache.durations,
 	}, nil
+}
+
+// open locks the cache, which the caller closes, and finds the go command.
+func (cfg Config) open(ctx context.Context) (*cache, *goTool, error) {
+	dir := cfg.CacheDir
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return nil, nil, fmt.Errorf("find the cache folder: %w", err)
+		}
+		dir = filepath.Join(user, "dsoftbus-rig", "images")
+	}
+	cache, err := openCache(ctx, dir, serialLog(cfg.Log))
+	if err != nil {
+		return nil, nil, err
+	}
+	gotool, err := findGo(ctx, cfg.SourceDir)
+	if err != nil {
+		cache.close()
+		return nil, nil, err
+	}
+	return cache, gotool, nil
 }
 
 // serialLog makes log callable by several goroutines, and when it is nil.

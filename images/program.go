@@ -27,17 +27,11 @@ func Binary(ctx context.Context, sourceDir, dst string) (digest string, err erro
 	}
 	defer os.RemoveAll(work)
 	binary := filepath.Join(work, binaryName)
-	if err := compileBinary(ctx, g, sourceDir, binary); err != nil {
+	if err := compileNode(ctx, g, sourceDir, binary, stripFlags); err != nil {
 		return "", err
 	}
 	if _, digest, err = digestFile(binary); err != nil {
 		return "", err
 	}
 	return digest, os.Rename(binary, dst)
-}
-
-// compileBinary compiles the programs into one binary.
-func compileBinary(ctx context.Context, g *goTool, source, binary string) error {
-	_, err := g.build(ctx, g.command(source, "build", "-trimpath", stripFlags, "-buildvcs=false", "-o", binary, "./"+programsDir+"/"+binaryName))
-	return err
 }

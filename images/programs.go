@@ -42,7 +42,7 @@ func programsLayer(g *goTool, source string) layer {
 				return nil, err
 			}
 			in = append(in, g.inputs...)
-			return append(in, recipe("programs.go", "program.go", "archive.go", "golang.go"), Input{"flags", stripFlags}), nil
+			return append(in, recipe("programs.go", "archive.go", "golang.go"), Input{"flags", stripFlags}), nil
 		},
 		build: func(ctx context.Context, dir string) (result, error) {
 			work, err := os.MkdirTemp(filepath.Dir(dir), tempPrefix)
@@ -91,7 +91,7 @@ func buildPrograms(ctx context.Context, g *goTool, source, work, dir string) ([]
 		return nil, fmt.Errorf("%s has no program called agent, the first that a machine starts", filepath.Join(source, programsDir, binaryName))
 	}
 	binary := filepath.Join(work, binaryName)
-	if err := compileBinary(ctx, g, source, binary); err != nil {
+	if err := compileNode(ctx, g, source, binary, stripFlags); err != nil {
 		return nil, err
 	}
 	var a archive
@@ -103,6 +103,28 @@ func buildPrograms(ctx context.Context, g *goTool, source, work, dir string) ([]
 	}
 	a.link("bin/uinit", "/bin/agent")
 	return programs, a.write(dir, "nodes")
+}
+
+// compileNode compiles the programs' binary with the given flags of the linker, and further ones of the go command.
+func compileNode(ctx context.Context, g *goTool, source, binary, linkerFlags string, more ...string) error {
+	id, err := buildID(g, source)
+	if err != nil {
+		return err
+	}
+	args := []string{"build", "-trimpath", linkerFlags + " -B 0x" + id, "-buildvcs=false", "-o", binary}
+	args = append(append(args, more...), "./"+programsDir+"/"+binaryName)
+	_, err = g.build(ctx, g.command(source, args...))
+	return err
+}
+
+// buildID is the GNU build id of the programs' binary, in hex: by it a debugger finds the debug information that a stripped program lacks.
+// It depends on what the code is made from, and not on how much else is in the file, so a binary with debug information has it, too.
+func buildID(g *goTool, source string) (string, error) {
+	in, err := programsInputs(source)
+	if err != nil {
+		return "", err
+	}
+	return inputID(binaryName, append(in, g.inputs...))[:40], nil
 }
 
 // checkProgramSources makes sure that everything compiled in is an input. It
