@@ -206,6 +206,15 @@ func (w *world) last() State {
 	return w.states[len(w.states)-1]
 }
 
+// mark is how many states there were so far, and since those after that.
+func (w *world) mark() int { return len(w.since(0)) }
+
+func (w *world) since(mark int) []State {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.states[mark:])
+}
+
 // until waits for a state.
 func (w *world) until(want State) {
 	w.t.Helper()
@@ -219,7 +228,7 @@ func (w *world) until(want State) {
 		select {
 		case <-news:
 		case <-w.ctx.Done():
-			w.t.Fatalf("never %s; states: %v", want, w.states)
+			w.t.Fatalf("never %s; states: %v", want, w.since(0))
 		}
 	}
 }
@@ -256,7 +265,7 @@ func (w *world) released() {
 	select {
 	case <-w.done:
 	case <-w.ctx.Done():
-		w.t.Fatalf("Delve never ended; states: %v", w.states)
+		w.t.Fatalf("Delve never ended; states: %v", w.since(0))
 	}
 	<-w.Released()
 	if got := w.traced(); got != "0" {
@@ -279,7 +288,7 @@ type (
 func TestJSONRPC(t *testing.T) {
 	w := newWorld(t, false)
 	if w.last() != Running {
-		t.Fatalf("after the attach: %v", w.states)
+		t.Fatalf("after the attach: %v", w.since(0))
 	}
 	c := jsonrpc.NewClient(w.client())
 	call := func(method string, in, out any) {
@@ -298,23 +307,21 @@ func TestJSONRPC(t *testing.T) {
 	call("CreateBreakpoint", createIn{breakpoint{FunctionName: "main.tick", Line: -1}}, &struct{}{})
 	for range 3 {
 		w.until(Stopped)
-		from := len(w.states)
+		from := w.mark()
 		call("Command", command{Name: "continue"}, &out)
 		if got := w.last(); got == Running {
 			t.Error("the client knows that the program stands, others do not")
 		}
 		w.until(Stopped)
-		w.mu.Lock()
-		if !slices.Contains(w.states[from:], Running) {
-			t.Errorf("it continued without running: %v", w.states[from:])
+		if got := w.since(from); !slices.Contains(got, Running) {
+			t.Errorf("it continued without running: %v", got)
 		}
-		w.mu.Unlock()
 	}
 	// A question does not let the peers run.
-	from := len(w.states)
+	from := w.mark()
 	call("State", stateIn{}, &out)
 	w.until(Stopped)
-	if got := w.states[from:]; slices.Contains(got, Running) || !slices.Contains(got, Working) {
+	if got := w.since(from); slices.Contains(got, Running) || !slices.Contains(got, Working) {
 		t.Errorf("a question: %v", got)
 	}
 	// Gone without a word, in front of a breakpoint.
@@ -457,22 +464,22 @@ func TestDAP(t *testing.T) {
 			t.Errorf("before %s: the client knows that the program stands, others do not", step)
 		}
 		w.until(Stopped)
-		from := len(w.states)
+		from := w.mark()
 		d.ask("stackTrace", map[string]any{"threadId": 1, "levels": 1})
 		w.until(Stopped)
-		if got := w.states[from:]; slices.Contains(got, Running) {
+		if got := w.since(from); slices.Contains(got, Running) {
 			t.Errorf("a question: %v", got)
 		}
-		from = len(w.states)
+		from = w.mark()
 		d.ask(step, map[string]any{"threadId": 1})
 		d.await("event", "stopped")
-		w.mu.Lock()
-		if !slices.Contains(w.states[from:], Running) {
-			t.Errorf("%s without running: %v", step, w.states[from:])
+		if got := w.since(from); !slices.Contains(got, Running) {
+			t.Errorf("%s without running: %v", step, got)
 		}
-		w.mu.Unlock()
 	}
 	d.ask("disconnect", map[string]any{})
+	d.await("event", "terminated")
+	conn.Close()
 	w.released()
 }
 
