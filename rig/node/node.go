@@ -71,8 +71,14 @@ type life struct {
 	journal  progress
 	readers  sync.WaitGroup
 	closers  []io.Closer
-	wanted   bool // its end is wanted, so it is no news
-	paused   bool
+	wanted   bool          // its end is wanted, so it is no news
+	begun    bool          // its processor was let run
+	paused   bool          // by the scenario
+	frozen   bool          // by a debugger of something else, see World.Freeze
+	halted   bool          // by gdb
+	stood    bool          // it was one of these since somebody has looked
+	stops    int           // STOP events to come that we asked for
+	debugged bool          // a gdb is connected, or was until a moment ago
 	fallen   bool          // its kernel has panicked, or said that something in it is broken
 	reloaded string        // digest of the binary that programs were last replaced from
 	serving  bool          // the standard services were started
@@ -209,8 +215,16 @@ func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) 
 	n.life = l
 	n.mu.Unlock()
 	l.readers.Go(func() { n.watchMachine(l) })
+	if err := n.world.freezer.turnOf(ctx, n.name); err != nil {
+		return nil, err
+	}
+	defer n.world.freezer.turn.Unlock()
 	l.resumed = time.Now()
-	return l, l.machine.Resume(ctx)
+	err = l.machine.Resume(ctx)
+	n.mu.Lock()
+	l.begun = true
+	n.mu.Unlock()
+	return l, err
 }
 
 // end ends the machine, waits until its streams are read to their end, and

@@ -11,6 +11,10 @@ import (
 
 // pause stops the node's processor: it does nothing, and for it no time passes.
 func (n *Node) pause(ctx context.Context) error {
+	if err := n.world.freezer.turnOf(ctx, n.name); err != nil {
+		return err
+	}
+	defer n.world.freezer.turn.Unlock()
 	l, err := n.alive()
 	if err != nil {
 		return err
@@ -18,7 +22,7 @@ func (n *Node) pause(ctx context.Context) error {
 	n.fault("pause", record.FaultAsked)
 	// Before it is so: nobody must miss the silence that follows.
 	n.setPaused(l, true)
-	if err := n.switched(ctx, l, l.machine.Pause, "paused"); err != nil {
+	if err := n.stop(ctx, l); err != nil {
 		n.setPaused(l, false)
 		return err
 	}
@@ -29,6 +33,10 @@ func (n *Node) pause(ctx context.Context) error {
 
 // resume lets a paused node go on.
 func (n *Node) resume(ctx context.Context) error {
+	if err := n.world.freezer.turnOf(ctx, n.name); err != nil {
+		return err
+	}
+	defer n.world.freezer.turn.Unlock()
 	if !n.isPaused() {
 		return fmt.Errorf("node %s is not paused", n.name)
 	}
@@ -59,6 +67,15 @@ func (n *Node) switched(ctx context.Context, l *life, ask func(context.Context) 
 	return err
 }
 
+// goOn lets the machine run, once nobody has it frozen.
+func (n *Node) goOn(ctx context.Context, l *life) error {
+	if err := n.world.freezer.turnOf(ctx, n.name); err != nil {
+		return err
+	}
+	defer n.world.freezer.turn.Unlock()
+	return n.switched(ctx, l, l.machine.Resume, "running")
+}
+
 func (n *Node) isPaused() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -69,6 +86,7 @@ func (n *Node) setPaused(l *life, paused bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	l.paused = paused
+	l.stood = true
 }
 
 // crash cuts the node's power: nothing is flushed, and nobody is told.
@@ -123,7 +141,7 @@ func (n *Node) reset(ctx context.Context) error {
 	}
 	n.fault("reset", record.FaultInjected)
 	// A machine that was paused is reset, and still paused.
-	if err := n.switched(ctx, l, l.machine.Resume, "running"); err != nil {
+	if err := n.goOn(ctx, l); err != nil {
 		return err
 	}
 	conn, err := l.machine.Reconnect(ctx, "control")

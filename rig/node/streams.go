@@ -160,13 +160,16 @@ func (r *recorder) Write(b []byte) (int, error) {
 // watchMachine tells when the machine ends by itself.
 func (n *Node) watchMachine(l *life) {
 	for e := range l.machine.Events() {
-		if e.Name == "RESET" {
+		switch e.Name {
+		case "RESET":
 			n.mu.Lock()
 			if l.reset != nil {
 				close(l.reset)
 				l.reset = nil
 			}
 			n.mu.Unlock()
+		case "STOP", "RESUME":
+			n.switchedBy(l, e.Name)
 		}
 	}
 	// The events end with QMP's connection, just before the process.
@@ -186,12 +189,7 @@ func (n *Node) watchAgent(l *life, agent *guest.Client) {
 		defer n.mu.Unlock()
 		return l.wanted || l.agent != agent
 	}
-	paused := func() bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return l.paused
-	}
-	err := agent.Watch(pingEvery, time.Duration(float64(silence)*max(n.world.cfg.Slowdown, 1)), paused)
+	err := agent.Watch(pingEvery, time.Duration(float64(silence)*max(n.world.cfg.Slowdown, 1)), func() bool { return n.excused(l) })
 	if expected() {
 		return
 	}

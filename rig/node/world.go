@@ -41,7 +41,8 @@ type Config struct {
 type World struct {
 	cfg Config
 
-	faults ledger
+	faults  ledger
+	freezer freezer
 
 	mu     sync.Mutex
 	nodes  []*Node
