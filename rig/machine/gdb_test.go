@@ -2,9 +2,13 @@ package machine
 
 import (
 	"bufio"
+	"context"
 	"fmt"
+	"io"
 	"net"
+	"os/exec"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -129,5 +133,51 @@ func TestGDB(t *testing.T) {
 			t.Fatal(err)
 		}
 		next("RESUME")
+	}
+}
+
+// The real gdb, by way of a port, as people use it.
+func TestRealGDB(t *testing.T) {
+	gdb, err := exec.LookPath("gdb")
+	if err != nil {
+		t.Skip("no gdb here")
+	}
+	m := idle(t)
+	go func() {
+		for range m.Events() {
+		}
+	}()
+	if err := m.Resume(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := m.GDB(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var passing sync.WaitGroup
+	passing.Go(func() {
+		client, err := l.Accept()
+		if err != nil {
+			return
+		}
+		passing.Go(func() { _, _ = io.Copy(conn, client); conn.Close() })
+		_, _ = io.Copy(client, conn)
+		client.Close()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, gdb, "-nx", "-batch", "-ex", "set architecture i386:x86-64", "-ex", "target remote "+l.Addr().String(), "-ex", "info registers rip", "-ex", "detach").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "rip ") {
+		t.Errorf("gdb: %v: %s", err, out)
+	}
+	l.Close()
+	passing.Wait()
+	if status, err := m.Status(t.Context()); err != nil || status != "running" {
+		t.Errorf("detached: %s, %v", status, err)
 	}
 }

@@ -8,11 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"net/rpc"
 	"net/rpc/jsonrpc"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -57,8 +59,9 @@ const lookedFor = 10 * time.Second
 func TestFreeze(t *testing.T) { onPair(t, "freeze") }
 func TestGDB(t *testing.T)    { onPair(t, "gdb") }
 func TestDelve(t *testing.T)  { onPair(t, "delve") }
+func TestFresh(t *testing.T)  { onPair(t, "fresh") }
 
-var pairTests = map[string]func(*pair) error{"freeze": freezes, "gdb": isStoppedByGDB, "delve": isDebugged}
+var pairTests = map[string]func(*pair) error{"freeze": freezes, "gdb": isStoppedByGDB, "delve": isDebugged, "fresh": isDebuggedFromItsStart}
 
 // onPair runs a test on a pair of machines.
 func onPair(t *testing.T, name string) {
@@ -90,8 +93,8 @@ func onPair(t *testing.T, name string) {
 	if j.Hardware.Saved, err = warm.Get(ctx, warm.Config{Hardware: j.Hardware, Version: h.QEMUVersion, CacheDir: filepath.Join(cache, "machines"), Log: func(s string) { t.Log(s) }}); err != nil {
 		t.Logf("booting every machine: %v", err)
 	}
-	if name == "delve" {
-		d, err := images.DebuggerFor(ctx, cfg, false)
+	if name == "delve" || name == "fresh" {
+		d, err := images.DebuggerFor(ctx, cfg, name == "fresh")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -381,38 +384,21 @@ func isDebugged(p *pair) error {
 	if _, err := b.Exec(p.ctx, []string{"pidof", "dsoftbusd"}, &pid, io.Discard); err != nil {
 		return err
 	}
-	var address string
 	begin := time.Now()
-	var took []string
-	dial := func(ctx context.Context) (io.ReadWriteCloser, error) {
-		var d net.Dialer
-		return d.DialContext(ctx, "tcp", address)
-	}
-	onState := func(ctx context.Context, s delve.State) error {
-		took = append(took, fmt.Sprintf("%s %.2fs", s, time.Since(begin).Seconds()))
-		switch s {
-		case delve.Working:
-			return p.Freeze(ctx, "dlv", "B")
-		case delve.Stopped:
-			return p.Freeze(ctx, "dlv")
-		}
-		return p.Thaw(ctx, "dlv")
-	}
+	cfg, told := p.delveConfig()
 	// While Delve reads debug information the program stands already.
 	if err := p.Freeze(p.ctx, "dlv", "B"); err != nil {
 		return err
 	}
 	from := p.Log("B").Len()
-	// Here Delve listens on the network under test, since this is its own worker.
-	address = scenario.NodeAddress(1).String() + ":4000"
-	if err := b.Start(p.ctx, "/bin/dlv", []string{"attach", strings.TrimSpace(pid.String()), "--headless", "--accept-multiclient", "--only-same-user=false",
-		"--api-version=2", "--listen=" + address}); err != nil {
+	number, err := strconv.Atoi(strings.TrimSpace(pid.String()))
+	if err != nil {
 		return err
 	}
-	if _, err := p.Log("B").Wait(p.ctx, from, func(l console.Line) bool { return strings.HasPrefix(l.Text, "API server listening at:") }); err != nil {
+	if err := p.startDelve(b, delve.AttachArgs(number, delvePort)); err != nil {
 		return err
 	}
-	session, err := delve.Attach(p.ctx, delve.Config{Dial: dial, OnState: onState}, false)
+	session, err := delve.Attach(p.ctx, cfg, false)
 	if err != nil {
 		return err
 	}
@@ -420,53 +406,17 @@ func isDebugged(p *pair) error {
 	if err := p.read().ok(); err != nil {
 		return err
 	}
-	near, far := net.Pipe()
-	served := make(chan error, 1)
-	go func() { served <- session.Serve(p.ctx, far) }()
-	c := jsonrpc.NewClient(near)
+	c := p.connect(session)
 	defer c.Close()
-	var at struct {
-		State struct {
-			CurrentThread struct {
-				Function struct {
-					Name string `json:"name"`
-				} `json:"function"`
-			} `json:"currentThread"`
-		}
-	}
-	call := func(method string, in, out any) error {
-		call := c.Go("RPCServer."+method, in, out, make(chan *rpc.Call, 1))
-		select {
-		case <-call.Done:
-			return call.Error
-		case <-time.After(time.Minute):
-			return fmt.Errorf("%s: no answer", method)
-		}
-	}
 	const function = "dsoftbus-rig/nodes/dsoftbusd.(*server).read"
-	type breakpoint struct {
-		FunctionName string `json:"functionName"`
-		Line         int    `json:"line"`
-	}
-	type command struct {
-		Name string `json:"name"`
-	}
-	if err := errors.Join(call("Command", command{"halt"}, &at),
-		call("CreateBreakpoint", struct{ Breakpoint breakpoint }{breakpoint{function, -1}}, &struct{}{})); err != nil {
+	if err := errors.Join(c.call("Command", command{"halt"}, &at{}), c.breakAt(function)); err != nil {
 		return err
 	}
-	stopped := c.Go("RPCServer.Command", command{"continue"}, &at, make(chan *rpc.Call, 1))
+	stopped := make(chan error, 1)
+	go func() { stopped <- c.continueTo(function) }()
 	reading := p.read()
-	select {
-	case <-stopped.Done:
-		if stopped.Error != nil {
-			return stopped.Error
-		}
-	case <-time.After(time.Minute):
-		return errors.New("the read has hit no breakpoint")
-	}
-	if got := at.State.CurrentThread.Function.Name; got != function {
-		return fmt.Errorf("stopped in %q", got)
+	if err := <-stopped; err != nil {
+		return err
 	}
 	if err := reading.stands(); err != nil {
 		return err
@@ -477,7 +427,7 @@ func isDebugged(p *pair) error {
 		}
 	}
 	asked := time.Now()
-	if err := call("ListGoroutines", struct{ Start, Count int }{0, 100}, &goroutines); err != nil || len(goroutines.Goroutines) < 5 {
+	if err := c.call("ListGoroutines", struct{ Start, Count int }{0, 100}, &goroutines); err != nil || len(goroutines.Goroutines) < 5 {
 		return fmt.Errorf("%d goroutines, %v", len(goroutines.Goroutines), err)
 	}
 	fmt.Fprintf(p.out, "%d goroutines listed in %.2f s\n", len(goroutines.Goroutines), time.Since(asked).Seconds())
@@ -485,12 +435,163 @@ func isDebugged(p *pair) error {
 	if err := c.Close(); err != nil {
 		return err
 	}
-	if err := errors.Join(<-served, reading.ok(), p.read().ok(), session.Close()); err != nil {
+	if err := errors.Join(<-c.served, reading.ok(), p.read().ok(), session.Close()); err != nil {
 		return err
 	}
 	if _, err := p.Log("B").Wait(p.ctx, from, func(l console.Line) bool { return strings.HasPrefix(l.Text, "dlv ended: ") }); err != nil {
 		return err
 	}
-	fmt.Fprintln(p.out, strings.Join(took, ", "))
+	fmt.Fprintln(p.out, strings.Join(*told, ", "))
+	return nil
+}
+
+// isDebuggedFromItsStart has B's dsoftbusd started anew without optimizations, and stopped before it does anything.
+func isDebuggedFromItsStart(p *pair) error {
+	b, err := p.Node("B")
+	if err != nil {
+		return err
+	}
+	d := p.job.Debugger
+	// A file that runs cannot be written to; a link to it can be replaced.
+	if err := errors.Join(b.Push(p.ctx, d.Dlv, "/bin/dlv"), b.Push(p.ctx, d.Unoptimized, "/bin/dsoftbusd.fresh"), b.Stop(p.ctx, "dsoftbusd"),
+		p.exec("B", "mv", "/bin/dsoftbusd.fresh", "/bin/dsoftbusd").ok()); err != nil {
+		return err
+	}
+	cfg, _ := p.delveConfig()
+	from := p.Log("B").Len()
+	if err := p.startDelve(b, delve.AwaitArgs("dsoftbusd", time.Minute, delvePort)); err != nil {
+		return err
+	}
+	if err := b.Start(p.ctx, "dsoftbusd", nil); err != nil {
+		return err
+	}
+	session, err := delve.Attach(p.ctx, cfg, true)
+	if err != nil {
+		return err
+	}
+	c := p.connect(session)
+	defer c.Close()
+	const function = "dsoftbus-rig/nodes/dsoftbusd.Run"
+	if err := errors.Join(c.breakAt(function), c.continueTo(function)); err != nil {
+		return err
+	}
+	var eval struct {
+		Variable struct {
+			Name string `json:"name"`
+			Kind int    `json:"kind"`
+		}
+	}
+	if err := c.call("Eval", map[string]any{"Scope": map[string]int64{"GoroutineID": -1}, "Expr": "cfg.Device.ID"}, &eval); err != nil {
+		return fmt.Errorf("a variable of an unoptimized program: %w", err)
+	}
+	if err := errors.Join(c.Close(), <-c.served, session.Close()); err != nil {
+		return err
+	}
+	for name, line := range map[string]string{"B": "dsoftbusd: ready", "A": "cross-vm session ok"} {
+		if _, err := p.Log(name).Wait(p.ctx, p.from[name], func(l console.Line) bool { return strings.Contains(l.Text, line) }); err != nil {
+			return err
+		}
+	}
+	if err := p.read().ok(); err != nil {
+		return err
+	}
+	// That the session was lost when the service was stopped is no surprise.
+	p.from["A"], p.from["B"] = p.Log("A").Len(), max(from, p.Log("B").Len())
+	return nil
+}
+
+// delvePort is where Delve listens in the machine.
+const delvePort = 4000
+
+// delveConfig is that of a session on B, and the states that it is told of.
+func (p *pair) delveConfig() (delve.Config, *[]string) {
+	begin, told := time.Now(), new([]string)
+	return delve.Config{
+		Dial: func(ctx context.Context) (io.ReadWriteCloser, error) {
+			var d net.Dialer
+			return d.DialContext(ctx, "tcp", netip.AddrPortFrom(scenario.NodeAddress(1), delvePort).String())
+		},
+		OnState: func(ctx context.Context, s delve.State) error {
+			*told = append(*told, fmt.Sprintf("%s %.2fs", s, time.Since(begin).Seconds()))
+			switch s {
+			case delve.Working:
+				return p.Freeze(ctx, "dlv", "B")
+			case delve.Stopped:
+				return p.Freeze(ctx, "dlv")
+			}
+			return p.Thaw(ctx, "dlv")
+		},
+	}, told
+}
+
+// startDelve starts Delve on B, on the network under test: this is its own worker, and takes part in it.
+func (p *pair) startDelve(b scenario.Node, args []string) error {
+	from := p.Log("B").Len()
+	for i, arg := range args {
+		args[i] = strings.Replace(arg, "127.0.0.1", scenario.NodeAddress(1).String(), 1)
+	}
+	if err := b.Start(p.ctx, "/bin/dlv", append(args, "--only-same-user=false")); err != nil {
+		return err
+	}
+	_, err := p.Log("B").Wait(p.ctx, from, func(l console.Line) bool { return strings.HasPrefix(l.Text, delve.ListeningLine) })
+	return err
+}
+
+// A debugger is a client of a session.
+type debugger struct {
+	*rpc.Client
+	served chan error
+}
+
+func (p *pair) connect(s *delve.Session) debugger {
+	near, far := net.Pipe()
+	d := debugger{jsonrpc.NewClient(near), make(chan error, 1)}
+	go func() { d.served <- s.Serve(p.ctx, far) }()
+	return d
+}
+
+// Forms of Delve's API.
+type (
+	command struct {
+		Name string `json:"name"`
+	}
+	breakpoint struct {
+		FunctionName string `json:"functionName"`
+		Line         int    `json:"line"`
+	}
+	at struct {
+		State struct {
+			CurrentThread struct {
+				Function struct {
+					Name string `json:"name"`
+				} `json:"function"`
+			} `json:"currentThread"`
+		}
+	}
+)
+
+func (d debugger) call(method string, in, out any) error {
+	call := d.Go("RPCServer."+method, in, out, make(chan *rpc.Call, 1))
+	select {
+	case <-call.Done:
+		return call.Error
+	case <-time.After(time.Minute):
+		return fmt.Errorf("%s: no answer", method)
+	}
+}
+
+func (d debugger) breakAt(function string) error {
+	return d.call("CreateBreakpoint", struct{ Breakpoint breakpoint }{breakpoint{function, -1}}, &struct{}{})
+}
+
+// continueTo lets the program run until it stops in a function.
+func (d debugger) continueTo(function string) error {
+	var a at
+	if err := d.call("Command", command{"continue"}, &a); err != nil {
+		return err
+	}
+	if got := a.State.CurrentThread.Function.Name; got != function {
+		return fmt.Errorf("stopped in %q, want %s", got, function)
+	}
 	return nil
 }
