@@ -74,7 +74,7 @@ type life struct {
 	wanted   bool          // its end is wanted, so it is no news
 	begun    bool          // its processor was let run
 	paused   bool          // by the scenario
-	frozen   bool          // by a debugger of something else, see World.Freeze
+	frozen   bool          // by a debugger, see World.Freeze
 	halted   bool          // by gdb
 	stood    bool          // it was one of these since somebody has looked
 	stops    int           // STOP events to come that we asked for
