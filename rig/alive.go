@@ -26,7 +26,7 @@ const (
 func aliveCommands() []*cobra.Command {
 	return []*cobra.Command{
 		newPsCommand(), newAttachCommand(), newConsoleCommand(), newJournalCommand(), newDoCommand(), newCpCommand(),
-		newForwardCommand(), newQMPCommand(), newStacksCommand(), newDumpCommand(),
+		newForwardCommand(), newQMPCommand(), newStacksCommand(), newDumpCommand(), newDlvCommand(), newGDBCommand(),
 	}
 }
 

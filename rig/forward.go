@@ -65,10 +65,18 @@ func forward(cmd *cobra.Command, c *live.Client, args []string) error {
 	if err := node(cmd, c, args[0]); err != nil {
 		return err
 	}
-	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(local))))
+	l, err := listen(local)
 	if err != nil {
 		return fmt.Errorf("forward: %w", err)
 	}
+	fmt.Fprintln(cmd.OutOrStdout(), l.Addr())
+	return passOn(cmd, l,
+		func(ctx context.Context) error { return c.Follow(ctx, func(record.Event) {}) },
+		func(ctx context.Context) (*live.Conn, error) { return c.Dial(ctx, args[0], to) })
+}
+
+// passOn passes connections on to what connect connects to, until over returns, or Ctrl-C. It closes l.
+func passOn(cmd *cobra.Command, l net.Listener, over func(context.Context) error, connect func(context.Context) (*live.Conn, error)) error {
 	ctx, cancel := context.WithCancelCause(cmd.Context())
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -76,13 +84,12 @@ func forward(cmd *cobra.Command, c *live.Client, args []string) error {
 	defer l.Close()
 	defer context.AfterFunc(ctx, func() { l.Close() })()
 	running.Go(func() {
-		err := c.Follow(ctx, func(record.Event) {})
+		err := over(ctx)
 		if err == nil {
 			err = errOver
 		}
 		cancel(err)
 	})
-	fmt.Fprintln(cmd.OutOrStdout(), l.Addr())
 	for {
 		conn, err := l.Accept()
 		if ctx.Err() != nil {
@@ -95,18 +102,23 @@ func forward(cmd *cobra.Command, c *live.Client, args []string) error {
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("forward: %w", err)
+			return fmt.Errorf("take connections on %s: %w", l.Addr(), err)
 		}
 		running.Go(func() {
 			defer conn.Close()
-			machine, err := c.Dial(ctx, args[0], to)
+			machine, err := connect(ctx)
 			if err != nil {
 				if ctx.Err() == nil {
-					fmt.Fprintf(cmd.ErrOrStderr(), "rig: forward %s: %s\n", conn.RemoteAddr(), console.Clean(err.Error()))
+					fmt.Fprintf(cmd.ErrOrStderr(), "rig: connection from %s: %s\n", conn.RemoteAddr(), console.Clean(err.Error()))
 				}
 				return
 			}
 			_ = live.Splice(ctx, conn.(*net.TCPConn), machine) // both ends see how it ends
 		})
 	}
+}
+
+// listen listens on a port of 127.0.0.1; 0 is any.
+func listen(port uint16) (net.Listener, error) {
+	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
 }

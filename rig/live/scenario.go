@@ -36,6 +36,9 @@ type Scenario interface {
 	// Machine returns a node that is up; for any other the error says why it is not.
 	Machine(node string) (Machine, error)
 
+	// Debug has a debugger begin its work in a node's machine.
+	Debug(ctx context.Context, o DebugOptions) (Debugger, error)
+
 	// SteppedIn notes that a person does something that the scenario does not: it can pass as repaired only from now on. what is half a
 	// sentence: "attach A".
 	SteppedIn(what string)
@@ -86,6 +89,5 @@ type Place struct {
 type NodeInfo struct {
 	Name    string `json:"name"`
 	Address string `json:"address"`
-	State   string `json:"state"`         // "down", "starting", "up", "paused", "frozen", "exited"
-	PID     int    `json:"pid,omitempty"` // of QEMU, as the host sees it; 0: unknown
+	State   string `json:"state"` // "down", "starting", "up", "paused", "frozen" (by a debugger), "exited"
 }

@@ -94,8 +94,9 @@ func passing(err error) bool {
 }
 
 type server struct {
-	scenario Scenario
-	timing   timing
+	scenario  Scenario
+	timing    timing
+	debuggers debuggers
 }
 
 // refuse says no. What is said has room in a new socket, so nobody waits for its reader.
@@ -232,6 +233,10 @@ var methods = map[string]method{
 	methodLog:    {run: (*call).log},
 	methodShell:  {run: (*call).shell, both: true},
 	methodDial:   {run: (*call).dial, both: true},
+
+	methodDebug:       {run: (*call).debug},
+	methodDebugClient: {run: (*call).debugClient, both: true},
+
 	methodPush: {run: simple(func(c *call, a copyArgs) (any, error) {
 		m, err := c.copying(a, a.Src, a.Dst)
 		if err != nil {

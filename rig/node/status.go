@@ -24,6 +24,8 @@ func (n *Node) status() live.NodeInfo {
 		info.State = "down"
 	case l.machine.Err() != nil:
 		info.State = "exited"
+	case l.frozen || l.halted:
+		info.State = "frozen"
 	case l.paused:
 		info.State = "paused"
 	case l.agent == nil:

@@ -34,6 +34,8 @@ type alive struct {
 	people    int             // who follows what happens
 	followers map[*follower]struct{}
 	over      chan struct{} // closed when the scenario has ended
+
+	gdbFreezes map[string]bool // by node: whether the others stand still with it
 }
 
 // A follower is told of every event.
@@ -187,6 +189,10 @@ func (a *alive) Do(ctx context.Context, line string, tell func(record.Event)) er
 
 // plainly leaves out of a failure what whoever typed the line knows.
 func plainly(err error) error {
+	var end *scenario.End
+	if errors.As(err, &end) {
+		return fmt.Errorf("%w: that ends a script from inside; at a prompt `quit` ends it", err)
+	}
 	var f *record.Failure
 	if !errors.As(err, &f) {
 		return err

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"sync"
@@ -130,6 +129,8 @@ func (p *play) run(ctx context.Context) record.Event {
 		return brokenHost(errors.Join(err, network.Close()))
 	}
 	world.OnFailure(engine.Fail)
+	world.OnFreeze(suspends(engine))
+	world.OnStop(p.alive.stopped)
 	p.reachable(ctx, engine, world)
 
 	begin = time.Now()
@@ -164,19 +165,29 @@ func (p *play) reachable(ctx context.Context, engine *scenario.Engine, world *no
 	if socket == nil {
 		return // the parent has said why
 	}
-	listener, err := net.FileListener(socket)
-	socket.Close()
+	listener, err := live.Inherited(socket)
 	if err != nil {
 		p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("no other terminal can reach this scenario: %v", err)})
 		return
 	}
 	serving, cancel := context.WithCancel(context.WithoutCancel(ctx)) // also while the scenario ends
 	served := make(chan error, 1)
-	go func() { served <- live.Serve(serving, listener.(*net.UnixListener), p.alive) }()
+	go func() { served <- live.Serve(serving, listener, p.alive) }()
 	p.unreach = func() {
 		cancel()
 		if err := <-served; err != nil {
 			p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("other terminals: %v", err)})
+		}
+	}
+}
+
+// suspends has no deadline of a scenario pass while its nodes are frozen.
+func suspends(engine *scenario.Engine) func(frozen bool) {
+	resume := func() {}
+	return func(frozen bool) {
+		resume()
+		if frozen {
+			resume = engine.Suspend()
 		}
 	}
 }

@@ -41,6 +41,7 @@ type Scenario struct {
 	over      chan struct{}
 	followers map[*func(record.Event)]struct{}
 	stepped   []string
+	debuggers []*Debugger
 }
 
 // New returns one that is called so, whose nodes have their files in a folder.
