@@ -173,9 +173,9 @@ func TestAskingAScenario(t *testing.T) {
 func TestAttachAPipe(t *testing.T) {
 	s := startAsked(t)
 	cmd := s.command("attach", "A", "--", "sh", "-c", "stty size; cat; exit 4")
-	cmd.Stdin = strings.NewReader("~.\n")
+	cmd.Stdin = strings.NewReader("~.\nno end")
 	out, err := cmd.Output()
-	if got := status(t, err); got != 4 || !bytes.Contains(out, []byte("24 80\r\n")) || bytes.Count(out, []byte("~.")) != 2 {
+	if got := status(t, err); got != 4 || !bytes.Contains(out, []byte("24 80\r\n")) || bytes.Count(out, []byte("~.")) != 2 || bytes.Count(out, []byte("no end")) != 2 {
 		t.Errorf("status %d, output %q", got, out) // as it was typed, and as it was read
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -48,12 +49,15 @@ attached to cannot pass any more, only be repaired.`,
 	})
 }
 
+// endOfInput ends a terminal's input: Ctrl-D, twice, since behind a line that has no end the first only sends that line off.
+const endOfInput = "\x04\x04"
+
 // attach runs a program of a node on this process's terminal, or its pipes.
 func attach(ctx context.Context, c *live.Client, node string, argv []string) (agentapi.Exit, error) {
 	if !term.IsTerminal(int(os.Stdin.Fd())) {
 		// 24 rows of 80 columns are what programs take a terminal for that does not say.
 		shell := agentapi.Shell{Argv: argv, Term: "dumb", Size: agentapi.Size{Rows: 24, Cols: 80}}
-		return c.Shell(ctx, node, shell, os.Stdin, os.Stdout, nil)
+		return c.Shell(ctx, node, shell, io.MultiReader(os.Stdin, strings.NewReader(endOfInput)), os.Stdout, nil)
 	}
 	shell := agentapi.Shell{Argv: argv, Term: os.Getenv("TERM")}
 	if shell.Term == "" {

@@ -393,7 +393,7 @@ func TestShell(t *testing.T) {
 func TestShellFromAPipe(t *testing.T) {
 	s := start(t)
 	out := &output{}
-	exit, err := s.client.Shell(bounded(t), "A", agentapi.Shell{Argv: []string{"sh", "-c", "cat; exit 3"}}, strings.NewReader("typed\n"), out, nil)
+	exit, err := s.client.Shell(bounded(t), "A", agentapi.Shell{Argv: []string{"sh", "-c", "cat; exit 3"}}, strings.NewReader("typed\n\x04"), out, nil)
 	if err != nil || exit.Status != 3 || !strings.Contains(out.String(), "typed") {
 		t.Errorf("exit %+v, %v, output %q", exit, err, out)
 	}

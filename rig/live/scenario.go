@@ -46,8 +46,8 @@ type Scenario interface {
 
 // A Machine is what can be done with a node that is up.
 type Machine interface {
-	// Shell runs a program on a terminal of its own, to its end. in is what is typed, and its end is the input's, as of Ctrl-D; a Read that waits
-	// when the program ends is ended by the caller then. sizes are the terminal's, as they change. When ctx ends the terminal hangs up.
+	// Shell runs a program on a terminal of its own, to its end. in is what is typed; at its end nothing more is. A Read that waits when the
+	// program ends is ended by the caller then. sizes are the terminal's, as they change. When ctx ends the terminal hangs up.
 	Shell(ctx context.Context, s agentapi.Shell, in io.Reader, out io.Writer, sizes <-chan agentapi.Size) (agentapi.Exit, error)
 
 	// Dial connects to a TCP port of the machine's own loopback address; nothing of it is on the network under test. ctx is for connecting only.

@@ -193,9 +193,7 @@ func (m machine) Shell(ctx context.Context, s agentapi.Shell, in io.Reader, out 
 	defer helpers.Wait()
 	defer close(ended)
 	go func() { // ends with its reader, which the caller closes
-		if _, err := io.Copy(terminal, in); err == nil {
-			_, _ = terminal.Write([]byte{4}) // the terminal's end of input
-		}
+		_, _ = io.Copy(terminal, in)
 	}()
 	helpers.Go(func() {
 		for {
