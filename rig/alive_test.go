@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -311,7 +312,8 @@ func TestAttachATerminal(t *testing.T) {
 	x.resize(44, 132)
 	comesTo(t, func() bool { x.types("\r"); return strings.Contains(x.text(), "44 132") }, func() string { return "the size does not arrive: " + x.text() })
 	x.types("\x03")
-	x.shows("caught")
+	// A shell looks at its traps when it is not waiting for input.
+	comesTo(t, func() bool { x.types("\r"); return strings.Contains(x.text(), "caught") }, func() string { return "Ctrl-C does not arrive: " + x.text() })
 	x.ends(5)
 }
 
@@ -352,18 +354,24 @@ func (x *terminal) signal(sig syscall.Signal) {
 // Ctrl-C ends the line, and the scenario goes on.
 func TestDoIsInterrupted(t *testing.T) {
 	s := startAsked(t)
-	cmd := s.command("do", "hang")
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	if err := cmd.Start(); err != nil {
+	cmd := s.command("do", "-v", "hang")
+	stderr, err := cmd.StderrPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
-	<-s.Began
+	said := bufio.NewReader(stderr)
+	if line, err := said.ReadString('\n'); line != "# step-start: hang\n" {
+		t.Fatalf("it says %q, %v", line, err)
+	}
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	if got := status(t, cmd.Wait()); got != 130 || stderr.String() != "rig: interrupted: hang was cut off: who asked has gone\n" {
-		t.Errorf("status %d, it says %q", got, &stderr)
+	rest, err := io.ReadAll(said)
+	if got := status(t, cmd.Wait()); got != 130 || err != nil || string(rest) != "rig: interrupted: hang was cut off: who asked has gone\n" {
+		t.Errorf("status %d, it says %q, %v", got, rest, err)
 	}
 	if err := <-s.Ended; err == nil {
 		t.Error("the line was not ended")

@@ -381,7 +381,13 @@ func TestShell(t *testing.T) {
 		return strings.Contains(out.String(), "33 99")
 	})
 	write(t, keys, "\x03")
-	out.until(t, "interrupted")
+	eventually(t, func() bool {
+		if strings.Contains(out.String(), "interrupted") {
+			return true
+		}
+		_, _ = io.WriteString(keys, "\r") // it may just have ended
+		return false
+	})
 	if err := receive(t, ended); err != nil || exit.Status != 9 {
 		t.Errorf("exit %+v, %v", exit, err)
 	}
