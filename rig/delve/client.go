@@ -14,6 +14,7 @@ type client struct {
 	session *Session
 
 	spoke   bool // it has said something
+	gone    bool // it has hung up
 	strange bool // what it or Delve says to it is not understood
 	asks    reader
 	answers reader
@@ -34,20 +35,43 @@ func (c *client) resumed() bool {
 	return false
 }
 
-// pass passes on what one side says until it hangs up. look sees each chunk before the other side does. A side that is gone is no error.
-func (c *client) pass(from io.Reader, to io.Writer, look func([]byte) error) error {
+// pass passes on what the client says until either side hangs up, which is no error. What is said is looked at before it is passed on.
+func (c *client) pass(conn io.Reader, server io.Writer) error {
 	buf := make([]byte, chunk)
 	for {
-		n, err := from.Read(buf)
+		n, err := conn.Read(buf)
 		if n > 0 {
-			if err := c.session.change(func() { c.understand(look, buf[:n]) }); err != nil {
+			if err := c.session.change(func() { c.understand(c.asked, buf[:n]) }); err != nil {
 				return err
 			}
-			if _, err := to.Write(buf[:n]); err != nil {
+			if _, err := server.Write(buf[:n]); err != nil {
 				return nil
 			}
 		}
 		if err != nil {
+			return nil
+		}
+	}
+}
+
+// answer passes on what Delve says until that hangs up, or until the client has gone and waits for nothing any more.
+func (c *client) answer(server io.Reader, conn io.WriteCloser) error {
+	buf := make([]byte, chunk)
+	for {
+		n, err := server.Read(buf)
+		var done bool
+		if n > 0 {
+			if err := c.session.change(func() {
+				c.understand(c.answered, buf[:n])
+				done = c.gone && !c.resumed()
+			}); err != nil {
+				return err
+			}
+			if _, err := conn.Write(buf[:n]); err != nil {
+				conn.Close() // by which the other direction knows
+			}
+		}
+		if err != nil || done {
 			return nil
 		}
 	}

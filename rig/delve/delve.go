@@ -73,7 +73,7 @@ type Config struct {
 type Session struct {
 	cfg     Config
 	control *rpc.Client
-	calls   sync.WaitGroup // on control, that outlive the method that made them
+	calls   sync.WaitGroup // what goes on in the background: calls on control, and listening for clients
 
 	ctx  context.Context // of OnState; ends with the session
 	stop context.CancelCauseFunc
@@ -87,6 +87,7 @@ type Session struct {
 	own     int           // other calls of our own
 	over    bool          // the program has ended, or was let go
 	leaving bool          // it is being let go
+	closed  bool          // nothing more begins
 
 	letGo   sync.Once
 	freed   error
@@ -170,7 +171,7 @@ func (s *Session) watch(method string, in any) {
 	if s.change(func() { s.running++ }) != nil {
 		return
 	}
-	s.calls.Go(func() {
+	began := s.start(func() {
 		var out stateOut
 		err := s.call(s.ctx, method, in, &out)
 		lost := errors.Is(err, rpc.ErrShutdown) || errors.Is(err, io.ErrUnexpectedEOF)
@@ -183,6 +184,9 @@ func (s *Session) watch(method string, in any) {
 			_ = s.LetGo() // there is nothing to do for it
 		}
 	})
+	if !began {
+		_ = s.change(func() { s.running-- })
+	}
 }
 
 // hasExited reports whether Delve says in an error that the program has ended.
@@ -290,32 +294,36 @@ func (s *Session) Serve(ctx context.Context, conn io.ReadWriteCloser) error {
 	s.joined = make(chan struct{})
 	s.mu.Unlock()
 
-	end := sync.OnceFunc(func() { conn.Close(); server.Close() })
+	end := func() { conn.Close(); server.Close() }
 	for _, ended := range []context.Context{ctx, s.ctx} {
 		defer context.AfterFunc(ended, end)()
 	}
-	var both sync.WaitGroup
-	var errs [2]error
-	both.Go(func() { errs[0] = c.pass(conn, server, c.asked); end() })
-	both.Go(func() { errs[1] = c.pass(server, conn, c.answered); end() })
-	both.Wait()
-	err = errors.Join(errs[:]...)
-
-	var last, runs bool
-	err = errors.Join(err, s.change(func() {
-		runs = c.resumed()
-		delete(s.clients, c)
-		if runs {
-			s.running++ // until the watch has begun
-		}
-	}))
-	if runs {
-		// Nobody would be told when the program stops.
-		s.watch("RPCServer.State", stateIn{})
-		err = errors.Join(err, s.change(func() { s.running-- }))
+	heard := make(chan error, 1)
+	listening := s.start(func() {
+		defer context.AfterFunc(s.ctx, end)()
+		heard <- s.listen(c, server, conn)
+	})
+	if !listening {
+		end()
+		return context.Cause(s.ctx)
 	}
+	err = c.pass(conn, server)
+	var done bool
+	err = errors.Join(err, s.change(func() {
+		c.gone = true
+		done = !c.resumed()
+	}))
+	conn.Close()
+	if done || ctx.Err() != nil {
+		server.Close()
+		err = errors.Join(err, <-heard)
+	}
+	// Else it is not done: when the program stops, that comes on its connection.
 	s.mu.Lock()
-	last = len(s.clients) == 0 && c.spoke
+	last := c.spoke
+	for other := range s.clients {
+		last = last && other.gone
+	}
 	joined := s.joined
 	s.mu.Unlock()
 	if last && s.ctx.Err() == nil {
@@ -330,6 +338,38 @@ func (s *Session) Serve(ctx context.Context, conn io.ReadWriteCloser) error {
 		}
 	}
 	return err
+}
+
+// listen passes on what Delve says to a client, and goes on listening for one that has gone until the program stops: nobody else would be told.
+func (s *Session) listen(c *client, server, conn io.ReadWriteCloser) error {
+	err := c.answer(server, conn)
+	server.Close()
+	conn.Close()
+	var runs bool
+	err = errors.Join(err, s.change(func() {
+		runs = c.resumed()
+		delete(s.clients, c)
+		if runs {
+			s.running++ // until the watch has begun
+		}
+	}))
+	if runs {
+		// It was Delve that hung up.
+		s.watch("RPCServer.State", stateIn{})
+		err = errors.Join(err, s.change(func() { s.running-- }))
+	}
+	return err
+}
+
+// start has f run in the background, unless the session is closed.
+func (s *Session) start(f func()) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.calls.Go(f)
+	return true
 }
 
 // LetGo has Delve take its breakpoints away and leave the program, which runs on; Delve ends by that. It may be called more than once.
@@ -374,6 +414,9 @@ func (s *Session) detach() error {
 // Close lets the program go, unless it was, and ends every connection of the session.
 func (s *Session) Close() error {
 	err := s.LetGo()
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
 	s.stop(errors.New("the debugging session was closed"))
 	s.control.Close()
 	s.calls.Wait()

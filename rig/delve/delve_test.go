@@ -30,6 +30,12 @@ import (
 // limit is when something counts as hung.
 const limit = 30 * time.Second
 
+// linger is the session's.
+const linger = 20 * time.Millisecond
+
+// shortGrace lets a test see that the program is let go.
+const shortGrace = 100 * time.Millisecond
+
 const program = `package main
 
 import (
@@ -99,7 +105,7 @@ type world struct {
 }
 
 // newWorld starts it all. The program is stopped if stopped.
-func newWorld(t *testing.T, stopped bool) *world {
+func newWorld(t *testing.T, stopped bool, grace time.Duration) *world {
 	t.Helper()
 	if testing.Short() {
 		t.Skip("compiles Delve")
@@ -108,7 +114,7 @@ func newWorld(t *testing.T, stopped bool) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), limit)
 	t.Cleanup(cancel)
 	w := &world{t: t, ctx: ctx, done: make(chan struct{}), news: make(chan struct{})}
 	ticker := exec.CommandContext(ctx, made.program)
@@ -146,7 +152,7 @@ func newWorld(t *testing.T, stopped bool) *world {
 		t.Fatalf("Delve: %v: %s", err, &complaints)
 	}
 	_, w.addr, _ = strings.Cut(strings.TrimSpace(line), "listening at: ")
-	w.Session, err = Attach(ctx, Config{Dial: w.dial, OnState: w.onState, Linger: 20 * time.Millisecond, Grace: 100 * time.Millisecond}, stopped)
+	w.Session, err = Attach(ctx, Config{Dial: w.dial, OnState: w.onState, Linger: linger, Grace: grace}, stopped)
 	if err != nil {
 		t.Fatalf("%v (Delve: %s)", err, &complaints)
 	}
@@ -238,13 +244,14 @@ func (w *world) client() net.Conn {
 	w.t.Helper()
 	near, far := net.Pipe()
 	served := make(chan struct{})
+	ctx, cancel := context.WithCancel(w.ctx)
 	go func() {
 		defer close(served)
-		if err := w.Serve(w.ctx, far); err != nil && w.fail == nil {
+		if err := w.Serve(ctx, far); err != nil && w.fail == nil {
 			w.t.Error(err)
 		}
 	}()
-	w.t.Cleanup(func() { near.Close(); <-served })
+	w.t.Cleanup(func() { near.Close(); cancel(); <-served })
 	return near
 }
 
@@ -286,7 +293,7 @@ type (
 
 // Each answer comes when its state has been told of, and nothing is asked of a machine that stands: dial checks that.
 func TestJSONRPC(t *testing.T) {
-	w := newWorld(t, false)
+	w := newWorld(t, false, shortGrace)
 	if w.last() != Running {
 		t.Fatalf("after the attach: %v", w.since(0))
 	}
@@ -331,7 +338,7 @@ func TestJSONRPC(t *testing.T) {
 
 // A client that has gone leaves a program that runs; it is stopped for those who stay.
 func TestOneOfTwoVanishesWhileItRuns(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t, true, shortGrace)
 	w.until(Stopped)
 	one, other := jsonrpc.NewClient(w.client()), jsonrpc.NewClient(w.client())
 	if err := other.Call("RPCServer.State", stateIn{}, &stateOut{}); err != nil {
@@ -347,9 +354,28 @@ func TestOneOfTwoVanishesWhileItRuns(t *testing.T) {
 		}
 	}
 	w.until(Stopped)
+	// It stops at the breakpoint, of which Delve tells nobody.
+	third := jsonrpc.NewClient(w.client())
+	third.Go("RPCServer.Command", command{Name: "continue"}, &stateOut{}, make(chan *rpc.Call, 1))
+	third.Close()
+	w.until(Stopped)
+	if err := one.Call("RPCServer.ClearBreakpoint", struct{ Id int }{1}, &struct{}{}); err != nil {
+		t.Fatal(err)
+	}
+	// Without one it runs.
+	w.until(Stopped)
+	from := w.mark()
 	one.Go("RPCServer.Command", command{Name: "continue"}, &stateOut{}, make(chan *rpc.Call, 1))
+	w.until(Running)
 	one.Close()
-	w.until(Stopped) // at the breakpoint, of which Delve tells nobody
+	time.Sleep(10 * linger)
+	if got := w.since(from); got[len(got)-1] != Running {
+		t.Errorf("it runs, and is taken to be %v", got)
+	}
+	if err := other.Call("RPCServer.Command", command{Name: "halt"}, &stateOut{}); err != nil {
+		t.Fatal(err)
+	}
+	w.until(Stopped)
 	if err := other.Call("RPCServer.State", stateIn{}, &stateOut{}); err != nil {
 		t.Fatal(err)
 	}
@@ -359,7 +385,7 @@ func TestOneOfTwoVanishesWhileItRuns(t *testing.T) {
 
 // The real client: commands of `dlv connect`.
 func TestDlvConnect(t *testing.T) {
-	w := newWorld(t, false)
+	w := newWorld(t, false, shortGrace)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -450,7 +476,7 @@ func (d *dap) ask(command string, arguments any) map[string]any {
 }
 
 func TestDAP(t *testing.T) {
-	w := newWorld(t, false)
+	w := newWorld(t, false, shortGrace)
 	conn := w.client()
 	d := &dap{t: t, conn: conn, in: bufio.NewReader(conn)}
 	d.ask("initialize", map[string]any{"adapterID": "go", "linesStartAt1": true, "columnsStartAt1": true, "pathFormat": "path"})
@@ -485,7 +511,7 @@ func TestDAP(t *testing.T) {
 
 // What is not understood is passed on as it is, and everything runs.
 func TestStrangeClient(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t, true, time.Hour)
 	w.until(Stopped)
 	conn := w.client()
 	if _, err := conn.Write([]byte("[what?]\n")); err != nil {
@@ -493,12 +519,13 @@ func TestStrangeClient(t *testing.T) {
 	}
 	w.until(Running)
 	conn.Close()
-	w.released()
+	// There is nothing any more that is not understood.
+	w.until(Stopped)
 }
 
 // A machine that cannot be paused or resumed ends the session, and its clients' connections with it.
 func TestStateThatFails(t *testing.T) {
-	w := newWorld(t, false)
+	w := newWorld(t, false, shortGrace)
 	conn := w.client()
 	w.mu.Lock()
 	w.fail = errors.New("the machine is gone")
@@ -512,7 +539,7 @@ func TestStateThatFails(t *testing.T) {
 }
 
 func TestProgramThatEnds(t *testing.T) {
-	w := newWorld(t, true)
+	w := newWorld(t, true, shortGrace)
 	w.until(Stopped)
 	c := jsonrpc.NewClient(w.client())
 	if err := syscall.Kill(w.pid, syscall.SIGKILL); err != nil {

@@ -310,6 +310,11 @@ func freezes(p *pair) error {
 	if _, err := p.Node("B"); err == nil || !strings.Contains(err.Error(), "is paused") {
 		return fmt.Errorf("a thaw has resumed what the scenario has paused: %v", err)
 	}
+	// Its kernel answers nobody.
+	if conn, err := net.DialTimeout("tcp", netip.AddrPortFrom(scenario.NodeAddress(1), 34567).String(), time.Second); err == nil {
+		conn.Close()
+		return errors.New("a thaw has let run what the scenario has paused")
+	}
 	if err := p.Freeze(p.ctx, "one"); err != nil {
 		return err
 	}
