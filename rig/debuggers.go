@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/live"
@@ -180,8 +181,17 @@ func debug(cmd *cobra.Command, c *live.Client, f debugFlags, o live.DebugOptions
 	}
 	cmd.SetContext(ctx)
 	err = passOn(cmd, l, session.Wait, session.Connect)
-	return errors.Join(err, session.Close(context.WithoutCancel(ctx)))
+	// Not for ever: the worker bounds how long a debugger may take.
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoLimit)
+	defer cancel()
+	if closed := session.Close(closing); err == nil {
+		err = closed
+	}
+	return err
 }
+
+// letGoLimit is more than a debugger takes to let go, also where everything is slow.
+const letGoLimit = time.Minute
 
 // start starts the client on this process's terminal. wait returns when it has ended; what there was to say it has said.
 func (c *client) start(ctx context.Context) (wait func(), err error) {

@@ -146,13 +146,7 @@ func (l *link) receive() (came bool, err error) {
 	defer others.Close()
 	unseen := 0 // bytes taken in since others could last run
 	for ; ; came = true {
-		if !l.sess.Ready() {
-			l.raw.SetReadDeadline(time.Now().Add(l.d.limits.DeadAfter))
-		}
-		channel, payload, err := l.sess.Recv()
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return came, errSilent
-		}
+		channel, payload, err := l.hear()
 		if err != nil {
 			return came, err
 		}
@@ -174,6 +168,27 @@ func (l *link) receive() (came bool, err error) {
 			return true, err
 		}
 	}
+}
+
+// silentTurns is how many waits in a row without a whole record make a peer dead, DeadAfter all together.
+//
+// One wait would end at once after a standstill of this side, of its machine or its program, which is no silence of the peer's: what it has sent meanwhile was not
+// looked at yet, and if it stood still as well, as for a debugger, it needs a moment to speak. Of several waits a standstill, however long, ends one.
+const silentTurns = 3
+
+// hear waits for the peer's next record.
+func (l *link) hear() (channel uint32, payload []byte, err error) {
+	if l.sess.Ready() {
+		return l.sess.Recv()
+	}
+	for range silentTurns {
+		l.raw.SetReadDeadline(time.Now().Add(l.d.limits.DeadAfter / silentTurns))
+		channel, payload, err = l.sess.Recv()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return channel, payload, err
+		}
+	}
+	return 0, nil, errSilent
 }
 
 func (l *link) take(channel uint32, payload []byte) error {

@@ -130,12 +130,19 @@ func TestDialClosed(t *testing.T) {
 
 func TestDialDisorderlyEnd(t *testing.T) {
 	m := newStandIn(t)
-	port, _ := served(t, func(conn *net.TCPConn) error { return conn.SetLinger(0) }) // a reset
+	port, _ := served(t, func(conn *net.TCPConn) error {
+		// Not before the connection is known to be made.
+		_, err := conn.Read(make([]byte, 1))
+		return errors.Join(err, conn.SetLinger(0)) // a reset
+	})
 	conn, err := m.Dial(t.Context(), port)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
+	if _, err := conn.Write([]byte{1}); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := conn.Read(make([]byte, 1)); err == nil || err == io.EOF || !strings.Contains(err.Error(), "reset") {
 		t.Errorf("got %v", err)
 	}

@@ -3,7 +3,6 @@ package live
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"sync"
@@ -36,7 +35,7 @@ type Debugger interface {
 }
 
 const (
-	methodDebug       = "debug"        // DebugOptions -> debugging; the debugger lets go when either side of the connection is closed
+	methodDebug       = "debug"        // DebugOptions -> debugging; then, when the debugger has let go, another reply. It does when whoever asked closes their side
 	methodDebugClient = "debug-client" // debugging -> nothing; then bytes both ways
 )
 
@@ -101,10 +100,9 @@ func (c *call) debug(data json.RawMessage) {
 	case <-d.Over():
 	case <-c.ctx.Done():
 	}
-	if err := d.Close(); err != nil {
-		c.hurry()
-		_ = write(c.conn, failure(err)) // to whoever is still there
-	}
+	err = d.Close()
+	c.hurry()
+	_ = write(c.conn, failure(err)) // to whoever is still there
 }
 
 func (c *call) debugClient(data json.RawMessage) {
@@ -122,9 +120,11 @@ func (c *call) debugClient(data json.RawMessage) {
 
 // A DebugSession is a debugger, seen by whoever has asked for it.
 type DebugSession struct {
-	c  *Client
-	q  *query
-	id int
+	c    *Client
+	q    *query
+	id   int
+	done chan struct{} // closed when it has let go
+	err  error         // how that went; valid after done
 }
 
 // Debug has a debugger begin its work. ctx is for that only.
@@ -138,7 +138,25 @@ func (c *Client) Debug(ctx context.Context, o DebugOptions) (*DebugSession, erro
 		q.close()
 		return nil, fmt.Errorf("ask %s: the answer is none of %s: %w", c.name, methodDebug, err)
 	}
-	return &DebugSession{c, q, d.ID}, nil
+	s := &DebugSession{c: c, q: q, id: d.ID, done: make(chan struct{})}
+	go func() { // ends with the debugger, or with the connection
+		defer close(s.done)
+		s.err = s.last()
+	}()
+	return s, nil
+}
+
+// last reads the last answer.
+func (s *DebugSession) last() error {
+	data, err := readLine(s.q.r, maxAnswer)
+	if err != nil {
+		return lost(context.Background(), err)
+	}
+	var answer reply
+	if err := json.Unmarshal(data, &answer); err != nil {
+		return fmt.Errorf("read what a debugger tells: %w", err)
+	}
+	return answer.err(context.Background())
 }
 
 // Connect connects a client of the debugger's.
@@ -152,27 +170,17 @@ func (s *DebugSession) Connect(ctx context.Context) (*Conn, error) {
 
 // Wait returns when the debugger has let go, with its error, or when ctx ends.
 func (s *DebugSession) Wait(ctx context.Context) error {
-	defer context.AfterFunc(ctx, s.q.close)()
-	data, err := readLine(s.q.r, maxAnswer)
-	switch {
-	case ctx.Err() != nil:
+	select {
+	case <-s.done:
+		return s.err
+	case <-ctx.Done():
 		return context.Cause(ctx)
-	case errors.Is(err, io.EOF):
-		return nil
-	case err != nil:
-		return lost(ctx, err)
 	}
-	var answer reply
-	if err := json.Unmarshal(data, &answer); err != nil {
-		return fmt.Errorf("read what a debugger tells: %w", err)
-	}
-	return answer.err(ctx)
 }
 
-// Close has the debugger let go, and returns when it has.
+// Close has the debugger let go, and returns when it has, or when ctx ends.
 func (s *DebugSession) Close(ctx context.Context) error {
+	defer s.q.close()
 	_ = s.q.conn.CloseWrite() // which it takes for our going
-	err := s.Wait(ctx)
-	s.q.close()
-	return err
+	return s.Wait(ctx)
 }
