@@ -179,8 +179,7 @@ func debug(cmd *cobra.Command, c *live.Client, f debugFlags, o live.DebugOptions
 	} else {
 		fmt.Fprintln(cmd.OutOrStdout(), strings.Join(client.how, "\n"))
 	}
-	cmd.SetContext(ctx)
-	err = passOn(cmd, l, session.Wait, session.Connect)
+	err = passOn(ctx, cmd, l, session.Wait, session.Connect)
 	// Not for ever: the worker bounds how long a debugger may take.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), letGoLimit)
 	defer cancel()

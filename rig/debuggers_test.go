@@ -8,10 +8,13 @@ import (
 	"io"
 	"net"
 	"net/rpc/jsonrpc"
+	"os"
 	"os/exec"
 	"strings"
 	"testing"
 	"time"
+
+	"dsoftbus-rig/rig/record"
 )
 
 // lookedAt is for how long a person looks at a breakpoint here: longer than a session lives without a word (3 s), and than a peer is remembered (5 s).
@@ -249,4 +252,48 @@ func TestKernelInGDB(t *testing.T) {
 		t.Errorf("a read afterwards: %v\n%s", err, out)
 	}
 	goesOn(t, r, run)
+}
+
+// Whatever is looked at when a run is killed, all of it ends with the run, and nothing is left.
+func TestEverythingEndsWithTheRun(t *testing.T) {
+	const run = "killed-while-it-is-looked-at"
+	r := startRun(t, debugged, "-name", run)
+	r.await("marker -within 4m")
+	d := startDebugger(t, run, "dlv", "B", "dsoftbusd")
+	s := onTerminal(t, t.TempDir(), "attach", "-run", run, "A")
+	s.shows(`\$ `)
+	journal := exec.Command(rigBinary, "journal", "-f", "-run", run, "B")
+	lines, err := journal.StdoutPipe()
+	if err == nil {
+		err = journal.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = journal.Process.Kill(); _ = journal.Wait() })
+	if _, err := bufio.NewReader(lines).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	processes, machines := offspring(t, r.cmd.Process.Pid)
+	if len(machines) != 2 {
+		t.Fatalf("%d machines", len(machines))
+	}
+	if err := r.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	gone(t, processes)
+	s.ends(record.ExitBroken)
+	_, _ = io.Copy(io.Discard, d.said)
+	for name, cmd := range map[string]*exec.Cmd{"dlv": d.cmd, "journal": journal} {
+		if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != record.ExitBroken {
+			t.Errorf("%s ended with %d", name, cmd.ProcessState.ExitCode())
+		}
+	}
+	names, err := os.ReadFile("/proc/self/net/unix")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if mine := fmt.Sprintf("@dsoftbus-rig/live/%d/%d/", os.Geteuid(), r.cmd.Process.Pid); strings.Contains(string(names), mine) {
+		t.Errorf("there is still a socket %s…", mine)
+	}
 }

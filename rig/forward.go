@@ -70,14 +70,14 @@ func forward(cmd *cobra.Command, c *live.Client, args []string) error {
 		return fmt.Errorf("forward: %w", err)
 	}
 	fmt.Fprintln(cmd.OutOrStdout(), l.Addr())
-	return passOn(cmd, l,
+	return passOn(cmd.Context(), cmd, l,
 		func(ctx context.Context) error { return c.Follow(ctx, func(record.Event) {}) },
 		func(ctx context.Context) (*live.Conn, error) { return c.Dial(ctx, args[0], to) })
 }
 
-// passOn passes connections on to what connect connects to, until over returns, or Ctrl-C. It closes l.
-func passOn(cmd *cobra.Command, l net.Listener, over func(context.Context) error, connect func(context.Context) (*live.Conn, error)) error {
-	ctx, cancel := context.WithCancelCause(cmd.Context())
+// passOn passes connections on to what connect connects to, until over returns, ctx ends, or Ctrl-C. It closes l.
+func passOn(ctx context.Context, cmd *cobra.Command, l net.Listener, over func(context.Context) error, connect func(context.Context) (*live.Conn, error)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer cancel(nil)

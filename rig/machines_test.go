@@ -168,7 +168,10 @@ func offspring(t *testing.T, pid int) (fds []int, machines []int) {
 func gone(t *testing.T, fds []int) {
 	t.Helper()
 	for _, fd := range fds {
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Minute.Milliseconds()))
+		n, err := 0, error(unix.EINTR)
+		for err == unix.EINTR { // a signal, such as of a child's end, ends the wait
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Minute.Milliseconds()))
+		}
 		if err != nil || n != 1 {
 			t.Errorf("a process was left behind (%d, %v)", n, err)
 		}
