@@ -33,6 +33,9 @@ marker -within 4m A '^enough$'
 ro.nexus.build=dev
 `
 
+// unique makes a run's name one that no other test of this host has at the time.
+func unique(name string) string { return fmt.Sprintf("%s-%d", name, os.Getpid()) }
+
 // A debugger is `rig dlv` or `rig gdb`, which says how to connect.
 type debuggerCommand struct {
 	t       *testing.T
@@ -123,7 +126,7 @@ func states(t *testing.T, run string) string {
 
 // A read that hits a breakpoint in the peer's daemon succeeds after it, however long one has looked: no timeout of either side has fired.
 func TestReadThroughABreakpoint(t *testing.T) {
-	const run = "read-through-a-breakpoint"
+	run := unique("read-through-a-breakpoint")
 	r := startRun(t, debugged, "-name", run)
 	r.await("marker -within 4m")
 	d := startDebugger(t, run, "dlv", "B", "dsoftbusd")
@@ -186,7 +189,7 @@ func TestReadThroughABreakpoint(t *testing.T) {
 
 // The same for the kernel, by the protocol of gdb.
 func TestKernelInGDB(t *testing.T) {
-	const run = "kernel-in-gdb"
+	run := unique("kernel-in-gdb")
 	r := startRun(t, debugged, "-name", run)
 	r.await("marker -within 4m")
 	d := startDebugger(t, run, "gdb", "A")
@@ -256,7 +259,7 @@ func TestKernelInGDB(t *testing.T) {
 
 // Whatever is looked at when a run is killed, all of it ends with the run, and nothing is left.
 func TestEverythingEndsWithTheRun(t *testing.T) {
-	const run = "killed-while-it-is-looked-at"
+	run := unique("killed-while-it-is-looked-at")
 	r := startRun(t, debugged, "-name", run)
 	r.await("marker -within 4m")
 	d := startDebugger(t, run, "dlv", "B", "dsoftbusd")

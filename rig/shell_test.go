@@ -220,7 +220,7 @@ func TestRepairedByHand(t *testing.T) {
 
 // Without a terminal it waits for another one, for a time that it says.
 func TestRepairedFromAnotherTerminal(t *testing.T) {
-	const name = "mended-from-another-terminal"
+	name := unique("mended-from-another-terminal")
 	r := startRun(t, repairable, "-debug", "-debug-wait", "2m", "-name", name)
 	r.await("HELD test, failed")
 	r.await("it waits until")
@@ -356,7 +356,7 @@ func TestReload(t *testing.T) {
 
 // A shell in a machine that runs, on a real terminal: keys, Ctrl-C, size, job, end; and nothing of it is left.
 func TestAttach(t *testing.T) {
-	const name = "looked-into-from-another-terminal"
+	name := unique("looked-into-from-another-terminal")
 	r := startRun(t, "# Runs meanwhile.\nup\nmarker -within 4m A '^enough$'\n", "-name", name)
 	r.await("marker -within 4m")
 	s := onTerminal(t, t.TempDir(), "attach", "-run", name, "A")

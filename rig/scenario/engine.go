@@ -37,8 +37,8 @@ type Config struct {
 	Deadlines Deadlines
 	Host      Host
 
-	// Stops say where a script stands still. Hold is then called, and decides how it goes on; meanwhile lines can be given
-	// to the engine. Without Hold a script never stands still, and the commands of a prompt are none.
+	// Stops say where a script stands still. Hold is then called, and decides how it goes on; from the event of
+	// record.KindHeld on, which comes before, until it returns lines can be given to the engine. Without Hold a script never stands still, and the commands of a prompt are none.
 	Stops Stops
 	Hold  func(ctx context.Context, s Stand) Move
 

@@ -101,10 +101,10 @@ func (e *Engine) Suspend() (resume func()) { return e.clock.stop() }
 
 // hold has the script stand still until a person lets it go on. No deadline passes meanwhile.
 func (e *Engine) hold(ctx context.Context, s Stand) Move {
-	ev := record.Event{Kind: record.KindHeld, Name: string(s.Why), File: s.File, Line: s.Line, Text: s.Text, Step: s.Step, Failure: s.Failure}
-	e.emit(ev)
 	defer e.clock.stop()()
+	// Lines can be given from the moment on at which somebody hears of it.
 	e.running, e.stand = false, &s
+	e.emit(record.Event{Kind: record.KindHeld, Name: string(s.Why), File: s.File, Line: s.Line, Text: s.Text, Step: s.Step, Failure: s.Failure})
 	move := e.cfg.Hold(ctx, s)
 	e.running, e.stand = true, nil
 	if ctx.Err() != nil {

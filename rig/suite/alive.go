@@ -30,8 +30,9 @@ type alive struct {
 
 	mu        sync.Mutex
 	step      *live.Place
-	stand     *scenario.Stand // nil: the script runs
-	people    int             // who follows what happens
+	stand     *live.Place // where the script stands still; nil: it runs
+	held      string      // why
+	people    int         // who follows what happens
 	followers map[*follower]struct{}
 	over      chan struct{} // closed when the scenario has ended
 
@@ -54,12 +55,16 @@ func newAlive(ctx context.Context, job Job, began time.Time, warn func(string)) 
 	}
 }
 
-// told takes in an event of the scenario.
+// told takes in an event of the scenario, before anybody else hears of it.
 func (a *alive) told(e record.Event) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if e.Kind == record.KindStepStart && !e.Typed {
+	switch {
+	case e.Kind == record.KindStepStart && !e.Typed:
 		a.step = &live.Place{File: a.job.File, Line: e.Line, Text: e.Text}
+	case e.Kind == record.KindHeld:
+		a.stand = &live.Place{File: e.File, Line: e.Line, Text: e.Text}
+		a.held = e.Name
 	}
 	for f := range a.followers {
 		select {
@@ -80,12 +85,11 @@ func (a *alive) told(e record.Event) {
 }
 
 // hold is the engine's Hold: it waits until a line decides how the script goes on, or nobody has come for too long.
-func (a *alive) hold(ctx context.Context, s scenario.Stand) scenario.Move {
-	a.setStand(&s)
+func (a *alive) hold(ctx context.Context, _ scenario.Stand) scenario.Move {
 	move := a.decided(ctx)
 	// A line that still runs has to end before the script goes on.
 	a.turn <- struct{}{}
-	a.setStand(nil)
+	a.goesOn()
 	<-a.turn
 	return move
 }
@@ -115,10 +119,10 @@ func (a *alive) decided(ctx context.Context) scenario.Move {
 	}
 }
 
-func (a *alive) setStand(s *scenario.Stand) {
+func (a *alive) goesOn() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.stand = s
+	a.stand = nil
 }
 
 func (a *alive) stands() bool {
@@ -141,9 +145,8 @@ func (a *alive) Status() live.Status {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.Step = a.step
-	if st := a.stand; st != nil {
-		s.Held = string(st.Why)
-		s.Step = &live.Place{File: st.File, Line: st.Line, Text: st.Text}
+	if a.stand != nil {
+		s.Step, s.Held = a.stand, a.held
 	}
 	return s
 }
@@ -173,7 +176,7 @@ func (a *alive) Do(ctx context.Context, line string, tell func(record.Event)) er
 		err := a.engine.Do(ctx, line, tell)
 		if move := a.engine.TakeMove(); move != "" {
 			// The one who waits for it takes it; the turn that is given back is the last before the script goes on.
-			a.setStand(nil)
+			a.goesOn()
 			a.moves <- move
 		}
 		<-a.turn

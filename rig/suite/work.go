@@ -59,8 +59,8 @@ func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	p.alive = newAlive(ctx, job, start, func(text string) { p.tell(record.Event{Kind: record.KindWarning, Text: text}) })
 	var told error
 	rec, err := record.CreateScenario(job.RunDir, job.Name, func(e record.Event) {
-		told = errors.Join(told, record.WriteEvent(out, e))
 		p.alive.told(e)
+		told = errors.Join(told, record.WriteEvent(out, e))
 	})
 	if err != nil {
 		return err
