@@ -156,7 +156,8 @@ func TestCopyOfShorterContent(t *testing.T) {
 	s.Start(t)
 	var got bytes.Buffer
 	_, err := reader(t, s, 1).Copy(testContext(t), "pkg:/b/f", &got)
-	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrReplaced) || got.Len() != 5000 {
+	// How much was handed out when the session was lost is chance: an answer that was on its way may be lost with it.
+	if !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, ErrReplaced) || got.Len() > 5000 || !bytes.HasPrefix(content, got.Bytes()) {
 		t.Errorf("%d bytes, %v", got.Len(), err)
 	}
 }
