@@ -23,8 +23,8 @@ import (
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/live/livetest"
+	"dsoftbus-rig/rig/ptytest"
 
-	"github.com/creack/pty"
 	"golang.org/x/sys/unix"
 )
 
@@ -181,174 +181,86 @@ func TestAttachAPipe(t *testing.T) {
 	}
 }
 
-// A terminal is a real one with the real program on it.
-type terminal struct {
-	t      *testing.T
-	master *os.File
-	slave  *os.File
-	cmd    *exec.Cmd
-	before unix.Termios
-	ended  chan error
-
-	mu    sync.Mutex
-	shown bytes.Buffer
-}
-
-func (s *asked) onTerminal(args ...string) *terminal {
+// onTerminal attaches on a real terminal.
+func (s *asked) onTerminal(args ...string) *ptytest.Terminal {
 	s.t.Helper()
-	master, slave, err := pty.Open()
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	x := &terminal{t: s.t, master: master, slave: slave, ended: make(chan error, 1)}
-	x.resize(20, 50)
-	x.before = x.settings()
-	x.cmd = s.command("attach", args...)
-	x.cmd.Stdin, x.cmd.Stdout, x.cmd.Stderr = slave, slave, slave
-	x.cmd.Env = append(os.Environ(), "TERM=vt220")
-	x.cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-	if err := x.cmd.Start(); err != nil {
-		s.t.Fatal(err)
-	}
-	go func() { x.ended <- x.cmd.Wait() }()
-	var reader sync.WaitGroup
-	reader.Go(func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := master.Read(buf)
-			x.mu.Lock()
-			x.shown.Write(buf[:n])
-			x.mu.Unlock()
-			if err != nil { // nobody has the terminal any more
-				return
-			}
-		}
-	})
-	s.t.Cleanup(func() {
-		_ = x.cmd.Process.Kill()
-		slave.Close()
-		reader.Wait()
-		master.Close()
-	})
+	cmd := s.command("attach", args...)
+	cmd.Env = append(os.Environ(), "TERM=vt220")
+	x := ptytest.Open(s.t, 20, 50, aliveLimit)
+	x.Start(cmd)
 	return x
-}
-
-func (x *terminal) settings() unix.Termios {
-	x.t.Helper()
-	s, err := unix.IoctlGetTermios(int(x.slave.Fd()), unix.TCGETS)
-	if err != nil {
-		x.t.Fatal(err)
-	}
-	return *s
-}
-
-func (x *terminal) resize(rows, cols uint16) {
-	x.t.Helper()
-	if err := pty.Setsize(x.slave, &pty.Winsize{Rows: rows, Cols: cols}); err != nil {
-		x.t.Fatal(err)
-	}
-}
-
-func (x *terminal) types(keys string) {
-	x.t.Helper()
-	if _, err := x.master.WriteString(keys); err != nil {
-		x.t.Fatal(err)
-	}
-}
-
-func (x *terminal) text() string {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	return x.shown.String()
-}
-
-func (x *terminal) shows(text string) {
-	x.t.Helper()
-	comesTo(x.t, func() bool { return strings.Contains(x.text(), text) }, func() string { return fmt.Sprintf("%q does not show %q", x.text(), text) })
-}
-
-// comesTo waits for what tells nobody.
-func comesTo(t *testing.T, ok func() bool, why func() string) {
-	t.Helper()
-	for deadline := time.Now().Add(aliveLimit); !ok(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal(why())
-		}
-	}
-}
-
-// ends waits for the program's end, which has to leave the terminal as it was.
-func (x *terminal) ends(want int) {
-	x.t.Helper()
-	select {
-	case err := <-x.ended:
-		if got := status(x.t, err); got != want {
-			x.t.Errorf("exit status %d, want %d; it shows %q", got, want, x.text())
-		}
-	case <-time.After(aliveLimit):
-		x.t.Fatalf("it does not end; it shows %q", x.text())
-	}
-	if after := x.settings(); after != x.before {
-		x.t.Errorf("the terminal was %+v and is %+v", x.before, after)
-	}
 }
 
 // Keys, Ctrl-C among them, and sizes go to the machine's terminal.
 func TestAttachATerminal(t *testing.T) {
 	s := startAsked(t)
+	// A shell looks at its traps when it waits for a job, at once, but not when it reads: so a job reads.
 	x := s.onTerminal("A", "--", "sh", "-c", `
 		trap 'echo caught; exit 5' INT
 		trap 'stty size' WINCH
 		stty size; echo on $TERM
-		while :; do read word && echo "<$word>" || sleep 0.01; done`)
-	x.shows("20 50\r\non vt220")
-	if raw := x.settings(); raw.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
+		exec 3<&0
+		while read word <&3; do echo "<$word>"; done &
+		while wait; [ $? -gt 128 ]; do :; done`)
+	x.Shows("20 50\r\non vt220")
+	if raw := x.Settings(); raw.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
 		t.Errorf("the terminal is not raw: %+v", raw)
 	}
-	x.types("one\r~~two\ra~.\r")
-	x.shows("<one>")
-	x.shows("<~two>")
-	x.shows("<a~.>")
-	x.resize(44, 132)
-	comesTo(t, func() bool { x.types("\r"); return strings.Contains(x.text(), "44 132") }, func() string { return "the size does not arrive: " + x.text() })
-	x.types("\x03")
-	// A shell looks at its traps when it is not waiting for input.
-	comesTo(t, func() bool { x.types("\r"); return strings.Contains(x.text(), "caught") }, func() string { return "Ctrl-C does not arrive: " + x.text() })
-	x.ends(5)
+	x.Types("one\r~~two\ra~.\r")
+	x.Shows("<one>")
+	x.Shows("<~two>")
+	x.Shows(`<a~\.>`)
+	x.Resize(44, 132)
+	x.Shows("44 132")
+	x.Types("\x03")
+	x.Shows("caught")
+	x.Ends(5)
 }
 
 // However attaching ends, the terminal is as it was, and what ran has hung up.
 func TestAttachEnds(t *testing.T) {
 	for what, c := range map[string]struct {
-		end    func(s *asked, x *terminal)
+		end    func(s *asked, x *ptytest.Terminal)
 		status int
 		said   string
 	}{
-		"escape":        {func(_ *asked, x *terminal) { x.types("\r~.") }, 130, "disconnected from A"},
-		"SIGTERM twice": {func(_ *asked, x *terminal) { x.signal(syscall.SIGTERM); x.signal(syscall.SIGTERM) }, 130, "interrupted"},
-		"SIGHUP":        {func(_ *asked, x *terminal) { x.signal(syscall.SIGHUP) }, 130, "interrupted"},
-		"SIGQUIT":       {func(_ *asked, x *terminal) { x.signal(syscall.SIGQUIT) }, 130, "interrupted"},
-		"scenario":      {func(s *asked, _ *terminal) { s.end() }, 1, "the scenario has ended"},
+		"escape":        {func(_ *asked, x *ptytest.Terminal) { x.Types("\r~.") }, 130, "disconnected from A"},
+		"SIGTERM twice": {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGTERM); x.Signal(syscall.SIGTERM) }, 130, "interrupted"},
+		"SIGHUP":        {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGHUP) }, 130, "interrupted"},
+		"SIGQUIT":       {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGQUIT) }, 130, "interrupted"},
+		"scenario":      {func(s *asked, _ *ptytest.Terminal) { s.end() }, 1, "the scenario has ended"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			s := startAsked(t)
 			s.run = filepath.Base(s.Stand.Run)
-			file := filepath.Join(s.Files, "hung up")
-			x := s.onTerminal("A", "--", "sh", "-c", `trap 'echo > "`+file+`"; exit' HUP; echo ready; sleep 1000 & wait`)
-			x.shows("ready")
+			told := namedPipe(t)
+			// The job says that it is ready: one that is only being made has the shell's trap, and would outlive it.
+			x := s.onTerminal("A", "--", "sh", "-c", `trap 'echo hung up > "`+told.Name()+`"; exit' HUP; sh -c 'echo ready; exec sleep 1000' & wait`)
+			x.Shows("ready")
 			c.end(s, x)
-			x.ends(c.status)
-			x.shows(c.said)
-			comesTo(t, func() bool { _, err := os.Stat(file); return err == nil }, func() string { return "nothing has hung up" })
+			x.Ends(c.status)
+			x.Shows(c.said)
+			_ = told.SetReadDeadline(time.Now().Add(aliveLimit))
+			if line, err := bufio.NewReader(told).ReadString('\n'); line != "hung up\n" {
+				t.Errorf("of what has hung up comes %q, %v", line, err)
+			}
 		})
 	}
 }
 
-func (x *terminal) signal(sig syscall.Signal) {
-	x.t.Helper()
-	if err := x.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		x.t.Fatal(err)
+// namedPipe is for a program that has no other way to tell something.
+func namedPipe(t *testing.T) *os.File {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "pipe")
+	if err := unix.Mkfifo(name, 0o600); err != nil {
+		t.Fatal(err)
 	}
+	f, err := os.OpenFile(name, os.O_RDWR, 0) // for writing, too: it is open before anybody writes, and has no end
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return f
 }
 
 // Ctrl-C ends the line, and the scenario goes on.

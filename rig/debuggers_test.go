@@ -264,7 +264,7 @@ func TestEverythingEndsWithTheRun(t *testing.T) {
 	r.await("marker -within 4m")
 	d := startDebugger(t, run, "dlv", "B", "dsoftbusd")
 	s := onTerminal(t, t.TempDir(), "attach", "-run", run, "A")
-	s.shows(`\$ `)
+	s.Shows(`\$ `)
 	journal := exec.Command(rigBinary, "journal", "-f", "-run", run, "B")
 	lines, err := journal.StdoutPipe()
 	if err == nil {
@@ -285,7 +285,7 @@ func TestEverythingEndsWithTheRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	gone(t, processes)
-	s.ends(record.ExitBroken)
+	s.Ends(record.ExitBroken)
 	_, _ = io.Copy(io.Discard, d.said)
 	for name, cmd := range map[string]*exec.Cmd{"dlv": d.cmd, "journal": journal} {
 		if _ = cmd.Wait(); cmd.ProcessState.ExitCode() != record.ExitBroken {

@@ -7,118 +7,29 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 
+	"dsoftbus-rig/rig/ptytest"
 	"dsoftbus-rig/rig/record"
-
-	"github.com/creack/pty"
 )
 
-// A session is the real program on a real terminal.
-type session struct {
-	t        *testing.T
-	cmd      *exec.Cmd
-	terminal *os.File
-
-	mu      sync.Mutex
-	shown   bytes.Buffer
-	changed chan struct{}
-	seen    int
-	ended   bool
-}
-
-// onTerminal starts the program in a folder, which the project need not lie above.
-func onTerminal(t *testing.T, dir string, args ...string) *session {
+// onTerminal starts the real program on a real terminal, in a folder, which the project need not lie above.
+func onTerminal(t *testing.T, dir string, args ...string) *ptytest.Terminal {
 	t.Helper()
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
 	}
+	// One limit for all that it does, not for each wait: a test that hangs must end before all tests have to.
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	t.Cleanup(cancel)
-	s := &session{t: t, changed: make(chan struct{}, 1)}
-	s.cmd = exec.CommandContext(ctx, rigBinary, append([]string{"-C", projectDir}, args...)...)
-	s.cmd.Dir = dir
-	s.cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=1")
-	var err error
-	if s.terminal, err = pty.StartWithSize(s.cmd, &pty.Winsize{Rows: 40, Cols: 200}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		_ = s.cmd.Process.Kill()
-		_ = s.cmd.Wait()
-		s.terminal.Close()
-		if t.Failed() {
-			t.Logf("the terminal showed:\n%s", s.all())
-		}
-	})
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := s.terminal.Read(buf)
-			s.mu.Lock()
-			s.shown.Write(buf[:n])
-			s.ended = err != nil
-			s.mu.Unlock()
-			select {
-			case s.changed <- struct{}{}:
-			default:
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
+	cmd := exec.CommandContext(ctx, rigBinary, append([]string{"-C", projectDir}, args...)...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), "TERM=xterm-256color", "NO_COLOR=1")
+	s := ptytest.Open(t, 40, 200, runLimit)
+	s.Start(cmd)
 	return s
-}
-
-func (s *session) all() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.shown.String()
-}
-
-// shows waits until something is shown that matches, behind what was looked for before, and returns it.
-func (s *session) shows(pattern string) string {
-	s.t.Helper()
-	re := regexp.MustCompile(pattern)
-	for {
-		s.mu.Lock()
-		all, ended := s.shown.String(), s.ended
-		s.mu.Unlock()
-		if at := re.FindStringIndex(all[s.seen:]); at != nil {
-			found := all[s.seen+at[0] : s.seen+at[1]]
-			s.seen += at[1]
-			return found
-		}
-		if ended {
-			s.t.Fatalf("it ended, and %q was never shown; the last was %q", pattern, all[s.seen:])
-		}
-		<-s.changed // or the end: the process is killed when it takes too long
-	}
-}
-
-func (s *session) types(keys string) {
-	s.t.Helper()
-	if _, err := s.terminal.WriteString(keys); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// ends waits for the program's end.
-func (s *session) ends(status int) {
-	s.t.Helper()
-	err := s.cmd.Wait()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		s.t.Fatal(err)
-	}
-	if got := s.cmd.ProcessState.ExitCode(); got != status {
-		s.t.Errorf("exit status %d, want %d", got, status)
-	}
 }
 
 // projectDir is where this package's project lies, for programs that run elsewhere.
@@ -136,28 +47,28 @@ const promptShown = `(?m)^\r?(\x1b\[K)?A\+B> `
 func TestShell(t *testing.T) {
 	dir := t.TempDir()
 	s := onTerminal(t, dir, "shell", "-runs", filepath.Join(dir, "runs"))
-	s.shows(promptShown)
-	s.types("exec A hostna\t\r")
-	s.shows(`\nnode-a\r\n`)
-	s.shows(promptShown)
-	s.types("exec A netbench serve\r")
-	s.shows(`netbench: ready`)
+	s.Shows(promptShown)
+	s.Types("exec A hostna\t\r")
+	s.Shows(`\nnode-a\r\n`)
+	s.Shows(promptShown)
+	s.Types("exec A netbench serve\r")
+	s.Shows(`netbench: ready`)
 	// What is typed meanwhile is kept, and Ctrl-C ends the line and not the pair.
-	s.types("exec B hostname\r\x03")
-	s.shows(`interrupted\r\n`)
-	s.shows(`\nnode-b\r\n`)
-	s.types("stdout ^node-a$\r")
-	s.shows(`no match for`)
-	s.types("follow B\rexec B netbench -peer nonsense ping\r")
-	s.shows(`B \d+\.\d+ \[netbench\]`)
-	s.types("follow off\rlines -n 2 A\r")
-	s.shows(`A, last 2 lines:`)
-	s.types("save mine\r")
-	s.shows(`saved as .*mine\.txtar`)
-	s.shows(promptShown)
-	s.types("\x04")
-	s.shows(`total .*, record in `)
-	s.ends(0)
+	s.Types("exec B hostname\r\x03")
+	s.Shows(`interrupted\r\n`)
+	s.Shows(`\nnode-b\r\n`)
+	s.Types("stdout ^node-a$\r")
+	s.Shows(`no match for`)
+	s.Types("follow B\rexec B netbench -peer nonsense ping\r")
+	s.Shows(`B \d+\.\d+ \[netbench\]`)
+	s.Types("follow off\rlines -n 2 A\r")
+	s.Shows(`A, last 2 lines:`)
+	s.Types("save mine\r")
+	s.Shows(`saved as .*mine\.txtar`)
+	s.Shows(promptShown)
+	s.Types("\x04")
+	s.Shows(`total .*, record in `)
+	s.Ends(0)
 
 	data, err := os.ReadFile(filepath.Join(dir, "mine.txtar"))
 	if err != nil {
@@ -197,18 +108,18 @@ func writeScenario(t *testing.T, dir, content string) string {
 func TestRepairedByHand(t *testing.T) {
 	dir := t.TempDir()
 	s := onTerminal(t, dir, "run", "-debug", "-runs", filepath.Join(dir, "runs"), writeScenario(t, dir, repairable))
-	s.shows(`HELD broken, failed\r\n.*broken\.txtar:5: exec A pkgfs`)
-	s.shows(`reason +exec-status`)
-	s.shows(`B, last lines`)
-	s.shows(promptShown)
-	s.types("where\r")
-	s.shows(`> +5  exec A pkgfs`)
-	s.types("start B dsoftbusd\rmarker B 'session ok node-a'\r")
-	s.shows(`B \d+\.\d+ \[dsoftbusd\] dsoftbusd: cross-vm session ok node-a`)
-	s.types("retry\r")
-	s.shows("REPAIRED broken .*retry of line 5, which had failed")
-	s.shows("0 passed, 1 failed")
-	s.ends(record.ExitFailed)
+	s.Shows(`HELD broken, failed\r\n.*broken\.txtar:5: exec A pkgfs`)
+	s.Shows(`reason +exec-status`)
+	s.Shows(`B, last lines`)
+	s.Shows(promptShown)
+	s.Types("where\r")
+	s.Shows(`> +5  exec A pkgfs`)
+	s.Types("start B dsoftbusd\rmarker B 'session ok node-a'\r")
+	s.Shows(`B \d+\.\d+ \[dsoftbusd\] dsoftbusd: cross-vm session ok node-a`)
+	s.Types("retry\r")
+	s.Shows("REPAIRED broken .*retry of line 5, which had failed")
+	s.Shows("0 passed, 1 failed")
+	s.Ends(record.ExitFailed)
 	rec, err := record.Load(filepath.Join(dir, "runs", record.LatestLink))
 	if err != nil {
 		t.Fatal(err)
@@ -257,24 +168,22 @@ func TestShellOnAScenario(t *testing.T) {
 	dir := t.TempDir()
 	file := writeScenario(t, dir, "up\nexec A hostname\nexec B hostname\nexec A sleep 1000\nexec B hostname\n")
 	s := onTerminal(t, dir, "shell", "-runs", filepath.Join(dir, "runs"), "-until", "2", file)
-	s.shows(`HELD broken, until at .*:2: exec A hostname`)
-	s.shows(promptShown)
-	s.types("step\r")
-	s.shows(`HELD broken, step at .*:3: exec B hostname`)
-	s.shows(promptShown)
-	s.types("continue\r")
-	s.shows(`exec A sleep 1000`) // the status line
-	if err := s.cmd.Process.Signal(syscall.SIGINT); err != nil {
-		t.Fatal(err)
-	}
-	s.shows(`HELD broken, interrupted at .*:4: exec A sleep 1000`)
-	s.shows(promptShown)
-	s.types("continue\r")
-	s.shows(`HELD broken at its end`)
-	s.shows(promptShown)
-	s.types("quit\r")
-	s.shows(`1 passed, 0 failed`)
-	s.ends(0)
+	s.Shows(`HELD broken, until at .*:2: exec A hostname`)
+	s.Shows(promptShown)
+	s.Types("step\r")
+	s.Shows(`HELD broken, step at .*:3: exec B hostname`)
+	s.Shows(promptShown)
+	s.Types("continue\r")
+	s.Shows(`exec A sleep 1000`) // the status line
+	s.Signal(syscall.SIGINT)
+	s.Shows(`HELD broken, interrupted at .*:4: exec A sleep 1000`)
+	s.Shows(promptShown)
+	s.Types("continue\r")
+	s.Shows(`HELD broken at its end`)
+	s.Shows(promptShown)
+	s.Types("quit\r")
+	s.Shows(`1 passed, 0 failed`)
+	s.Ends(0)
 }
 
 // Lines of a pipe are run one after the other; the first that fails is the last.
@@ -320,7 +229,7 @@ func TestReload(t *testing.T) {
 		}
 	}
 	s := onTerminal(t, dir, "shell", "-runs", filepath.Join(dir, "runs"), "-C", source)
-	s.shows(promptShown)
+	s.Shows(promptShown)
 	edited := filepath.Join(source, "nodes", "dsoftbusd", "daemon.go")
 	data, err := os.ReadFile(edited)
 	if err != nil {
@@ -333,25 +242,25 @@ func TestReload(t *testing.T) {
 	if err := os.WriteFile(edited, changed, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.types("reload dsoftbusd B\r")
-	s.shows(`dsoftbusd on B: copied, started again, in `)
-	s.types("marker B '^dsoftbusd: edited device node-b'\r")
-	s.shows(`B .* dsoftbusd: edited device node-b`)
-	s.types("exec A pkgfs -peer node-b -wait 10s pk 'stat pkg:/system/nothing'\r")
-	s.shows(`STAT NOT_FOUND`)
-	s.types("reload dsoftbusd B\r")
-	s.shows(`dsoftbusd on B: unchanged since it was last reloaded, started again, in `)
+	s.Types("reload dsoftbusd B\r")
+	s.Shows(`dsoftbusd on B: copied, started again, in `)
+	s.Types("marker B '^dsoftbusd: edited device node-b'\r")
+	s.Shows(`B .* dsoftbusd: edited device node-b`)
+	s.Types("exec A pkgfs -peer node-b -wait 10s pk 'stat pkg:/system/nothing'\r")
+	s.Shows(`STAT NOT_FOUND`)
+	s.Types("reload dsoftbusd B\r")
+	s.Shows(`dsoftbusd on B: unchanged since it was last reloaded, started again, in `)
 	// What does not compile changes nothing.
 	if err := os.WriteFile(edited, append(changed, "nonsense"...), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s.types("reload dsoftbusd B\r")
-	s.shows(`daemon\.go:\d+:\d+: `)
-	s.shows(promptShown)
-	s.types("exec A pkgfs -peer node-b -wait 10s pk 'stat pkg:/system/nothing'\r")
-	s.shows(`STAT NOT_FOUND`)
-	s.types("quit\r")
-	s.ends(0)
+	s.Types("reload dsoftbusd B\r")
+	s.Shows(`daemon\.go:\d+:\d+: `)
+	s.Shows(promptShown)
+	s.Types("exec A pkgfs -peer node-b -wait 10s pk 'stat pkg:/system/nothing'\r")
+	s.Shows(`STAT NOT_FOUND`)
+	s.Types("quit\r")
+	s.Ends(0)
 }
 
 // A shell in a machine that runs, on a real terminal: keys, Ctrl-C, size, job, end; and nothing of it is left.
@@ -360,30 +269,28 @@ func TestAttach(t *testing.T) {
 	r := startRun(t, "# Runs meanwhile.\nup\nmarker -within 4m A '^enough$'\n", "-name", name)
 	r.await("marker -within 4m")
 	s := onTerminal(t, t.TempDir(), "attach", "-run", name, "A")
-	s.shows(`\$ `)
-	s.types("hostname\r")
-	s.shows(`\nnode-a\r\n`)
-	s.types("stty\r")
-	s.shows(`40[^\n]*200|rows 40[^\n]*`)
-	if err := pty.Setsize(s.terminal, &pty.Winsize{Rows: 50, Cols: 132}); err != nil {
-		t.Fatal(err)
-	}
-	s.types("netbench serve\r")
-	s.shows(`netbench: ready`)
-	s.types("\x03")
-	s.shows(`\$ `)
-	s.types("stty\r")
-	s.shows(`50[^\n]*132|rows 50[^\n]*`)
-	s.types("exit\r")
-	s.ends(0)
+	s.Shows(`\$ `)
+	s.Types("hostname\r")
+	s.Shows(`\nnode-a\r\n`)
+	s.Types("stty\r")
+	s.Shows(`40[^\n]*200|rows 40[^\n]*`)
+	s.Resize(50, 132)
+	s.Types("netbench serve\r")
+	s.Shows(`netbench: ready`)
+	s.Types("\x03")
+	s.Shows(`\$ `)
+	s.Types("stty\r")
+	s.Shows(`50[^\n]*132|rows 50[^\n]*`)
+	s.Types("exit\r")
+	s.Ends(0)
 	out, err := exec.Command(rigBinary, "do", "-run", name, "exec A ps -e").CombinedOutput()
 	if err != nil || strings.Contains(string(out), "netbench") {
 		t.Errorf("%v, of the shell is left:\n%s", err, out)
 	}
 	// A program in place of a shell, and how it ended.
 	s = onTerminal(t, t.TempDir(), "attach", "-run", name, "B", "--", "cat", "/no/such/file")
-	s.shows(`/no/such/file`)
-	s.ends(1)
+	s.Shows(`/no/such/file`)
+	s.Ends(1)
 	// It may end before the line is told to have been run.
 	_ = exec.Command(rigBinary, "do", "-run", name, "exec A echo enough").Run()
 	r.await("REPAIRED test")

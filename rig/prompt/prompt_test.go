@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -15,11 +14,8 @@ import (
 	"time"
 
 	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/ptytest"
 	"dsoftbus-rig/rig/record"
-
-	"github.com/creack/pty"
-	"golang.org/x/sys/unix"
-	"golang.org/x/term"
 )
 
 // A fakeScenario knows some words.
@@ -81,94 +77,27 @@ func (f *fakeScenario) Lines(ctx context.Context, node string, tell func(console
 	}
 }
 
+// limit bounds every wait of these tests. It is no figure: a busy host takes what it takes.
+const limit = 10 * time.Second
+
 // A screen is a real terminal with a prompt on it.
 type screen struct {
-	t      *testing.T
-	master *os.File
-	slave  *os.File
-	ended  chan error
-
-	mu      sync.Mutex
-	shown   bytes.Buffer
-	changed chan struct{}
-	seen    int
+	*ptytest.Terminal
+	t     *testing.T
+	ended chan error
 }
 
 func open(t *testing.T) *screen {
 	t.Helper()
-	master, slave, err := pty.Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	// One that can be closed while it is read.
-	fd, err := unix.Dup(int(master.Fd()))
-	if err == nil {
-		err = errors.Join(master.Close(), unix.SetNonblock(fd, true))
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	master = os.NewFile(uintptr(fd), "terminal")
-	s := &screen{t: t, master: master, slave: slave, ended: make(chan error, 1), changed: make(chan struct{}, 1)}
-	if err := pty.Setsize(master, &pty.Winsize{Rows: 24, Cols: 80}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { master.Close(); slave.Close() })
-	go func() {
-		buf := make([]byte, 4096)
-		for {
-			n, err := master.Read(buf)
-			s.mu.Lock()
-			s.shown.Write(buf[:n])
-			s.mu.Unlock()
-			select {
-			case s.changed <- struct{}{}:
-			default:
-			}
-			if err != nil {
-				return
-			}
-		}
-	}()
-	return s
-}
-
-func (s *screen) all() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.shown.String()
+	return &screen{Terminal: ptytest.Open(t, 24, 80, limit), t: t, ended: make(chan error, 1)}
 }
 
 func (s *screen) start(ctx context.Context, f *fakeScenario, o Options) {
+	s.t.Helper()
 	o.Text, o.Over, o.Moves = "rig> ", f.over, []string{"continue"}
-	terminal := NewTerminal(s.slave, s.slave)
+	terminal := NewTerminal(s.Slave(), s.Slave())
 	go func() { s.ended <- Run(ctx, terminal, f, o) }()
-	s.shows("rig> ")
-}
-
-func (s *screen) types(keys string) {
-	s.t.Helper()
-	if _, err := s.master.WriteString(keys); err != nil {
-		s.t.Fatal(err)
-	}
-}
-
-// shows waits until something is shown, behind what was looked for before.
-func (s *screen) shows(want string) {
-	s.t.Helper()
-	late := time.After(10 * time.Second)
-	for {
-		all := s.all()
-		if i := strings.Index(all[s.seen:], want); i >= 0 {
-			s.seen += i + len(want)
-			return
-		}
-		select {
-		case <-s.changed:
-		case <-late:
-			s.t.Fatalf("never shown: %q; shown is %q", want, all[s.seen:])
-		}
-	}
+	s.Shows("rig> ")
 }
 
 func (s *screen) ends(want error) {
@@ -178,38 +107,31 @@ func (s *screen) ends(want error) {
 		if !errors.Is(err, want) {
 			s.t.Errorf("it ended with %v, want %v", err, want)
 		}
-	case <-time.After(10 * time.Second):
+	case <-time.After(limit):
 		s.t.Fatal("it does not end")
 	}
 }
 
 func TestLinesAndEnd(t *testing.T) {
 	s, f := open(t), newFake()
-	before, err := term.GetState(int(s.slave.Fd()))
-	if err != nil {
-		t.Fatal(err)
-	}
 	s.start(t.Context(), f, Options{})
-	s.types("first line\r")
-	s.shows("did first line")
-	s.shows("! said\r\n")
-	s.shows("A 1.500 [dsoftbusd] ready\r\n")
-	s.shows("rig> ")
-	s.types("fail\r")
-	s.shows("it failed:")
-	s.shows("\r\nin two lines\r\n")
-	s.shows("rig> ")
-	s.types("\x04")
+	s.Types("first line\r")
+	s.Shows("did first line")
+	s.Shows("! said\r\n")
+	s.Shows(`A 1\.500 \[dsoftbusd\] ready\r\n`)
+	s.Shows("rig> ")
+	s.Types("fail\r")
+	s.Shows("it failed:")
+	s.Shows("\r\nin two lines\r\n")
+	s.Shows("rig> ")
+	s.Types("\x04")
 	s.ends(nil)
 	if got := f.given(); got != "first line|fail" {
 		t.Errorf("given were %q", got)
 	}
-	after, err := term.GetState(int(s.slave.Fd()))
-	if err != nil || *after != *before {
-		t.Errorf("the terminal is not as it was: %+v, %v", after, err)
-	}
-	if strings.ContainsAny(s.all(), "\x07") || strings.Contains(s.all(), "\x1b[2J") {
-		t.Errorf("shown as it came: %q", s.all())
+	s.IsAsBefore()
+	if strings.ContainsAny(s.Text(), "\x07") || strings.Contains(s.Text(), "\x1b[2J") {
+		t.Errorf("shown as it came: %q", s.Text())
 	}
 }
 
@@ -217,15 +139,15 @@ func TestLinesAndEnd(t *testing.T) {
 func TestInterrupt(t *testing.T) {
 	s, f := open(t), newFake()
 	s.start(t.Context(), f, Options{})
-	s.types("hang\r")
-	s.shows("hanging")
-	s.types("typed ahead\r\x03")
-	s.shows("interrupted")
-	s.shows("did typed ahead")
-	s.shows("rig> ")
-	s.types("nonsense\x03other\r")
-	s.shows("did other")
-	s.types("\x04")
+	s.Types("hang\r")
+	s.Shows("hanging")
+	s.Types("typed ahead\r\x03")
+	s.Shows("interrupted")
+	s.Shows("did typed ahead")
+	s.Shows("rig> ")
+	s.Types("nonsense\x03other\r")
+	s.Shows("did other")
+	s.Types("\x04")
 	s.ends(nil)
 	if got := f.given(); got != "hang|typed ahead|other" {
 		t.Errorf("given were %q", got)
@@ -235,38 +157,38 @@ func TestInterrupt(t *testing.T) {
 func TestCompletionOnTheTerminal(t *testing.T) {
 	s, f := open(t), newFake()
 	s.start(t.Context(), f, Options{})
-	s.types("m\t")
-	s.shows("marke")
-	s.types("\t")
-	s.shows("marker  markets")
-	s.types("r\t A\t\r")
-	s.shows("did marker  A:")
-	s.types("fo\t\t")
-	s.shows("follow ")
-	s.shows("A  B  off")
-	s.types("o\t\r\x04")
+	s.Types("m\t")
+	s.Shows("marke")
+	s.Types("\t")
+	s.Shows("marker  markets")
+	s.Types("r\t A\t\r")
+	s.Shows("did marker  A:")
+	s.Types("fo\t\t")
+	s.Shows("follow ")
+	s.Shows("A  B  off")
+	s.Types("o\t\r\x04")
 	s.ends(nil)
 }
 
 func TestFollow(t *testing.T) {
 	s, f := open(t), newFake()
 	s.start(t.Context(), f, Options{})
-	s.types("follow C\r")
-	s.shows(`there is no node "C"; there are A, B`)
-	s.types("follow B\r")
-	s.shows("rig> ")
-	s.types("half a li")
-	s.shows("half a li")
+	s.Types("follow C\r")
+	s.Shows(`there is no node "C"; there are A, B`)
+	s.Types("follow B\r")
+	s.Shows("rig> ")
+	s.Types("half a li")
+	s.Shows("half a li")
 	f.logs["A"].Append(console.Line{Unit: "kernel", Text: "not followed"})
 	f.logs["B"].Append(console.Line{Unit: "kernel", Text: "tick \x1b[2J", Guest: 2 * time.Second})
-	s.shows("B 2.000 [kernel] tick")
-	s.shows("half a li") // the line that is edited comes again below
-	s.types("ne\rfollow off\r")
-	s.shows("did half a line")
-	s.shows("rig> ")
-	s.types("\x04")
+	s.Shows(`B 2\.000 \[kernel\] tick`)
+	s.Shows("half a li") // the line that is edited comes again below
+	s.Types("ne\rfollow off\r")
+	s.Shows("did half a line")
+	s.Shows("rig> ")
+	s.Types("\x04")
 	s.ends(nil)
-	if strings.Contains(s.all(), "not followed") {
+	if strings.Contains(s.Text(), "not followed") {
 		t.Error("A was followed")
 	}
 }
@@ -275,15 +197,17 @@ func TestFollow(t *testing.T) {
 func TestOver(t *testing.T) {
 	s, f := open(t), newFake()
 	s.start(t.Context(), f, Options{})
-	s.types("half")
-	s.shows("half")
+	s.Types("half")
+	s.Shows("half")
 	close(f.over)
 	s.ends(ErrOver)
+	s.IsAsBefore()
 
 	s, f = open(t), newFake()
 	s.start(t.Context(), f, Options{})
-	s.types("continue\r")
+	s.Types("continue\r")
 	s.ends(ErrOver)
+	s.IsAsBefore()
 
 	ctx, cancel := context.WithCancelCause(t.Context())
 	s, f = open(t), newFake()
@@ -291,10 +215,11 @@ func TestOver(t *testing.T) {
 	why := errors.New("enough")
 	cancel(why)
 	s.ends(why)
+	s.IsAsBefore()
 
 	s, f = open(t), newFake()
 	s.start(t.Context(), f, Options{})
-	s.master.Close()
+	s.HangUp()
 	s.ends(nil)
 }
 
@@ -306,11 +231,11 @@ func TestHistory(t *testing.T) {
 	}
 	s, f := open(t), newFake()
 	s.start(t.Context(), f, Options{History: h})
-	s.types("one\rtwo\r")
-	s.shows("did two")
-	s.types("\x1b[A\x1b[A\r")
-	s.shows("did one")
-	s.types("\x04")
+	s.Types("one\rtwo\r")
+	s.Shows("did two")
+	s.Types("\x1b[A\x1b[A\r")
+	s.Shows("did one")
+	s.Types("\x04")
 	s.ends(nil)
 	if got := f.given(); got != "one|two|one" {
 		t.Errorf("given were %q", got)
