@@ -58,9 +58,6 @@ fails is the last.`,
 	return cmd
 }
 
-// maxShellNodes is how many nodes a scenario can have.
-const maxShellNodes = 16
-
 func shell(cmd *cobra.Command, f shellFlags, args []string) error {
 	given := cmd.Flags().Changed
 	switch {
@@ -68,8 +65,8 @@ func shell(cmd *cobra.Command, f shellFlags, args []string) error {
 		return usage("-run %s joins a run as it is; leave everything else out", f.join)
 	case given("until") && (f.until < 1 || len(args) == 0):
 		return usage("-until %d: name a line of a scenario, as in rig shell roundtrip/basic -until 3", f.until)
-	case given("nodes") && (f.nodes < 2 || f.nodes > maxShellNodes || len(args) > 0):
-		return usage("-nodes %d: there can be 2 to %d, and a scenario says itself which it has", f.nodes, maxShellNodes)
+	case given("nodes") && (f.nodes < 2 || f.nodes > scenario.MaxNodes || len(args) > 0):
+		return usage("-nodes %d: there can be 2 to %d, and a scenario says itself which it has", f.nodes, scenario.MaxNodes)
 	}
 	attendant, err := newAttendant(cmd.Context(), cmd.OutOrStdout(), suite.DefaultPatience, true)
 	if err != nil {

@@ -157,6 +157,34 @@ func TestRepairedFromAnotherTerminal(t *testing.T) {
 	}
 }
 
+// Another terminal can have the prompt itself, and leave it for others.
+func TestShellJoinsARun(t *testing.T) {
+	name := unique("mended-at-a-joined-prompt")
+	r := startRun(t, repairable, "-debug", "-debug-wait", "2m", "-name", name)
+	r.await("it waits until")
+	s := onTerminal(t, t.TempDir(), "shell", "-run", name)
+	s.Shows(`failed \(exec-status\)`)
+	s.Shows(promptShown)
+	s.Types("start B dsoftbusd\r")
+	s.Shows(promptShown)
+	s.Types("\x04")
+	s.Shows("it stands still for others")
+	s.Ends(0)
+	s = onTerminal(t, t.TempDir(), "shell", "-run", name)
+	s.Shows(promptShown)
+	s.Types("step\r") // the line that failed, which holds now
+	s.Shows(`cmp stdout`)
+	s.Shows(promptShown)
+	s.Types("continue\r")
+	s.Ends(0)
+	r.await("REPAIRED test")
+	r.end()
+	// There is nobody to join any more.
+	s = onTerminal(t, t.TempDir(), "shell", "-run", name)
+	s.Shows("no scenario")
+	s.Ends(record.ExitFailed)
+}
+
 func TestNobodyComes(t *testing.T) {
 	r := startRun(t, repairable, "-debug", "-debug-wait", "1s")
 	r.await("nobody came to the prompt within 1s")

@@ -125,8 +125,8 @@ func checkNewNode(sc *scope, s string) *fault {
 		return faultf("leave the line out", "node %s is always there", s)
 	case slices.Contains(sc.nodes, s):
 		return faultf("leave one of the lines out", "node %s is declared twice", s)
-	case len(sc.nodes) == maxNodes:
-		return faultf("use fewer", "more than %d nodes", maxNodes)
+	case len(sc.nodes) == MaxNodes:
+		return faultf("use fewer", "more than %d nodes", MaxNodes)
 	case sc.upLine > 0:
 		return faultf("move the line in front of the first `up`", "node %s is declared after `up` (line %d)", s, sc.upLine)
 	}

@@ -144,7 +144,7 @@ var standardNodes = []string{"A", "B"}
 
 // Bounds of what a scenario may declare.
 const (
-	maxNodes    = 16 // a device's discovery table keeps 16 peers
+	MaxNodes    = 16 // a device's discovery table keeps 16 peers
 	maxNodeName = 8  // leaves room for a prefix in a network interface's 15 bytes
 )
 
