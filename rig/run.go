@@ -40,6 +40,10 @@ roundtrip/basic@2, @3 and so on; with -both the one on booted machines is called
 roundtrip/basic@cold. Ctrl-C ends a run: what it cuts off is recorded as
 interrupted.
 
+With -retries a scenario that failed is played again, on fresh machines, as
+roundtrip/basic@retry1 and so on. One that then passes is flaky, which is not
+passed.
+
 With -debug (or -pause-on-fail) nothing is torn down where a step fails: the prompt
 opens there, and ` + "`retry`, `continue`, `step` and `quit`" + ` say how it goes on.
 Without a terminal the scenario waits for another one (see rig shell -run, rig do),
@@ -230,6 +234,7 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 	out, err := suite.Run(ctx, suite.Config{
 		Items: items, Host: h, Images: set, Saved: saved, Run: run,
 		Jobs: f.sideBySide(), Rounds: f.rounds(cmd), FailFast: f.failFast || f.untilFail, Both: f.both,
+		Retries: f.retries,
 		Shuffle: f.seed, Expected: expected,
 		Stops: p.stops, Patience: f.patience, Source: dir,
 	})

@@ -22,6 +22,7 @@ type runFlags struct {
 
 	jobs          int
 	repeat        int
+	retries       int
 	untilFail     bool
 	failFast      bool
 	timeout       time.Duration
@@ -48,6 +49,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.both, "both", false, "play each scenario on clones and on booted machines; it must go the same way")
 	flags.IntVarP(&f.jobs, "jobs", "j", 0, "scenarios to play side by side (default: one per core, as far as there is memory)")
 	flags.IntVar(&f.repeat, "repeat", 1, "play each scenario that many times, each on fresh machines")
+	flags.IntVar(&f.retries, "retries", 0, "play a scenario that failed again, on fresh machines, up to that many times; it is flaky when it then passes")
 	flags.BoolVar(&f.untilFail, "until-fail", false, "repeat until something is not green, at most -repeat times if that is given")
 	flags.BoolVar(&f.failFast, "failfast", false, "begin nothing new once something is not green")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the whole run, images included, after that time (default: never)")
@@ -72,6 +74,14 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 		return usage("-j %d: nothing can be played by fewer than one; say -j 1 or more, or leave it out", f.jobs)
 	case f.repeat < 1:
 		return usage("-repeat %d: say -repeat 1 or more; for a run without end, -until-fail", f.repeat)
+	case f.retries < 0:
+		return usage("-retries %d: say how often a scenario that failed is to be tried again, as in -retries 2", f.retries)
+	case f.retries > 0 && f.debug:
+		return usage("-retries with -debug: where a scenario stands still, a person says how it goes on; leave one of them out")
+	case f.retries > 0 && f.both:
+		return usage("-retries with -both: -both compares two playings, and a further one would have nothing to be compared with; leave one of them out")
+	case f.retries > 0 && f.untilFail:
+		return usage("-retries with -until-fail: that run is to end at a failure, however the next try goes; leave one of them out, or say -failfast")
 	case given("timeout") && f.timeout <= 0:
 		return usage("-timeout %s: no run ends before it begins; say how long it may take, as in -timeout 10m", f.timeout)
 	case given("debug-wait") && f.patience <= 0:

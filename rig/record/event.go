@@ -37,6 +37,7 @@ const (
 	KindReleased      Kind = "released"       // Name: it goes on
 	KindWarning       Kind = "warning"        // Text
 	KindScenarioEnd   Kind = "scenario-end"   // Result, Seconds, Failure, Text
+	KindVerdict       Kind = "verdict"        // Result, Failed, Played: what became of a scenario that was played again because it had failed; it replaces the result of its scenario-end
 	KindRunEnd        Kind = "run-end"        // Result, Seconds, Failure
 )
 
@@ -66,28 +67,31 @@ type Event struct {
 	Scenario string    `json:"scenario,omitempty"` // "roundtrip/basic"; empty for the run's own events
 	Kind     Kind      `json:"kind"`
 
-	Name    string   `json:"name,omitempty"`    // of a run, a phase, a budget; a fault's verb: "pause", "link", …; why a script stands still: "failed", "break", …; how it goes on: "retry", "continue", …
-	Total   int      `json:"total,omitempty"`   // how many scenarios the run is to have
-	Host    *Host    `json:"host,omitempty"`    // what runs the machines
-	Seed    *uint64  `json:"seed,omitempty"`    // what the order was shuffled by
-	Plan    []string `json:"plan,omitempty"`    // names of scenarios
-	File    string   `json:"file,omitempty"`    // the scenario's file
-	Of      string   `json:"of,omitempty"`      // the scenario's own name, when this is a further playing of it ("roundtrip/basic@2")
-	Step    int      `json:"step,omitempty"`    // number of the step in the scenario, from 1
-	Line    int      `json:"line,omitempty"`    // line in the scenario's file, from 1
-	Text    string   `json:"text,omitempty"`    // the line, output, or message itself
-	Cut     int      `json:"cut,omitempty"`     // bytes left out at Text's end, see MaxText
-	Stream  string   `json:"stream,omitempty"`  // "stdout", "stderr"
-	Node    string   `json:"node,omitempty"`    // "A"
-	Unit    string   `json:"unit,omitempty"`    // what printed it on the node: "dsoftbusd", "kernel"
-	State   string   `json:"state,omitempty"`   // of a node: starting, ready, down, exited; of a fault: asked, injected, observed, healed
-	Count   uint64   `json:"count,omitempty"`   // what a fault has touched until now: frames, or events of a machine
-	Guest   float64  `json:"guest,omitempty"`   // the node's own monotonic clock, seconds
-	Seconds float64  `json:"seconds,omitempty"` // how long it took
-	Limit   float64  `json:"limit,omitempty"`   // how long it may take, seconds
-	Error   string   `json:"error,omitempty"`   // why a step failed
-	Typed   bool     `json:"typed,omitempty"`   // the step is a line that a person has typed; Line then counts those
-	Ignored bool     `json:"ignored,omitempty"` // the step was allowed or asked to fail, so Error does not count
+	Name    string   `json:"name,omitempty"`     // of a run, a phase, a budget; a fault's verb: "pause", "link", …; why a script stands still: "failed", "break", …; how it goes on: "retry", "continue", …
+	Total   int      `json:"total,omitempty"`    // how many scenarios the run is to have
+	Host    *Host    `json:"host,omitempty"`     // what runs the machines
+	Seed    *uint64  `json:"seed,omitempty"`     // what the order was shuffled by
+	Plan    []string `json:"plan,omitempty"`     // names of scenarios
+	File    string   `json:"file,omitempty"`     // the scenario's file
+	Of      string   `json:"of,omitempty"`       // the scenario's own name, when this is a further playing of it ("roundtrip/basic@2")
+	RetryOf string   `json:"retry_of,omitempty"` // the playing that failed, when this is a further try of it
+	Failed  int      `json:"failed,omitempty"`   // how many of all tries failed
+	Played  int      `json:"played,omitempty"`   // how many tries there were, the first included
+	Step    int      `json:"step,omitempty"`     // number of the step in the scenario, from 1
+	Line    int      `json:"line,omitempty"`     // line in the scenario's file, from 1
+	Text    string   `json:"text,omitempty"`     // the line, output, or message itself
+	Cut     int      `json:"cut,omitempty"`      // bytes left out at Text's end, see MaxText
+	Stream  string   `json:"stream,omitempty"`   // "stdout", "stderr"
+	Node    string   `json:"node,omitempty"`     // "A"
+	Unit    string   `json:"unit,omitempty"`     // what printed it on the node: "dsoftbusd", "kernel"
+	State   string   `json:"state,omitempty"`    // of a node: starting, ready, down, exited; of a fault: asked, injected, observed, healed
+	Count   uint64   `json:"count,omitempty"`    // what a fault has touched until now: frames, or events of a machine
+	Guest   float64  `json:"guest,omitempty"`    // the node's own monotonic clock, seconds
+	Seconds float64  `json:"seconds,omitempty"`  // how long it took
+	Limit   float64  `json:"limit,omitempty"`    // how long it may take, seconds
+	Error   string   `json:"error,omitempty"`    // why a step failed
+	Typed   bool     `json:"typed,omitempty"`    // the step is a line that a person has typed; Line then counts those
+	Ignored bool     `json:"ignored,omitempty"`  // the step was allowed or asked to fail, so Error does not count
 	Result  Result   `json:"result,omitempty"`
 	Failure *Failure `json:"failure,omitempty"`
 }

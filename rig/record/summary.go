@@ -17,7 +17,7 @@ type Summary struct {
 	Planned   int               `json:"planned"`              // scenarios the run was to have
 	NotPlayed int               `json:"not_played,omitempty"` // those of them that never began, and are not listed
 	Seed      *uint64           `json:"seed,omitempty"`       // what the order was shuffled by
-	Counts    map[Result]int    `json:"counts"`               // scenarios by result
+	Counts    map[Result]int    `json:"counts"`               // scenarios by result; further tries of one that failed are none of their own
 	Host      Host              `json:"host"`
 	Failure   *Failure          `json:"failure,omitempty"` // what ended the run beside its scenarios
 	Warnings  []string          `json:"warnings,omitempty"`
@@ -27,7 +27,10 @@ type Summary struct {
 // A ScenarioSummary is what became of one scenario. Paths are relative to the run's folder and separated by slashes.
 type ScenarioSummary struct {
 	Name     string      `json:"name"`
-	Of       string      `json:"of,omitempty"` // the scenario's own name, when this is a further playing of it
+	Of       string      `json:"of,omitempty"`       // the scenario's own name, when this is a further playing of it
+	RetryOf  string      `json:"retry_of,omitempty"` // the playing that failed, when this is a further try of it: its result then counts there
+	Failed   int         `json:"failed,omitempty"`   // of a scenario that was tried again: how many tries failed
+	Played   int         `json:"played,omitempty"`   // of a scenario that was tried again: how many tries there were, this one included
 	File     string      `json:"file,omitempty"`
 	Result   Result      `json:"result"`
 	Message  string      `json:"message,omitempty"` // why it was skipped, say
@@ -151,7 +154,7 @@ func (p *progress) add(e Event) {
 	p.last = e.T
 	switch e.Kind {
 	case KindScenarioStart:
-		p.File, p.Of, p.Started = e.File, e.Of, e.Time
+		p.File, p.Of, p.RetryOf, p.Started = e.File, e.Of, e.RetryOf, e.Time
 	case KindPhase:
 		if e.Node != "" {
 			break // a part of one node's start: the events have it
@@ -182,6 +185,8 @@ func (p *progress) add(e Event) {
 		p.Warnings = append(p.Warnings, e.Text)
 	case KindScenarioEnd:
 		p.Result, p.Seconds, p.Failure, p.Message = e.Result, e.Seconds, e.Failure, e.Text
+	case KindVerdict:
+		p.Result, p.Failed, p.Played = e.Result, e.Failed, e.Played
 	}
 }
 
@@ -209,31 +214,40 @@ func (b *builder) summary() Summary {
 		}
 		c.Phases, c.Steps = slices.Clone(c.Phases), slices.Clone(c.Steps)
 		c.Budgets, c.Nodes, c.Warnings = slices.Clone(c.Budgets), slices.Clone(c.Nodes), slices.Clone(c.Warnings)
+		s.Scenarios = append(s.Scenarios, c)
+		if c.RetryOf != "" {
+			continue // its scenario has the verdict
+		}
 		s.Counts[c.Result]++
 		results = append(results, c.Result)
-		s.Scenarios = append(s.Scenarios, c)
 	}
+	// A run without an end in sight plans no more than its first round.
+	s.Planned = max(s.Planned, len(results))
+	s.NotPlayed = s.Planned - len(results)
 	if s.Failure != nil {
 		results = append(results, s.Failure.Reason.Info().Result)
 	}
-	// A run without an end in sight plans no more than its first round.
-	s.Planned = max(s.Planned, len(s.Scenarios))
-	s.NotPlayed = s.Planned - len(s.Scenarios)
 	s.Result = Worst(results...)
 	// Of several reasons for the same result the first decides the exit status; what ended the run itself goes before.
 	if s.Failure != nil && s.Failure.Reason.Info().Result == s.Result {
 		deciding = s.Failure.Reason
-	} else if i := slices.IndexFunc(s.Scenarios, func(c ScenarioSummary) bool { return c.Result == s.Result && c.Failure != nil }); i >= 0 {
+	} else if i := slices.IndexFunc(s.Scenarios, func(c ScenarioSummary) bool {
+		return c.Result == s.Result && c.Failure != nil && c.RetryOf == ""
+	}); i >= 0 {
 		deciding = s.Scenarios[i].Failure.Reason
 	}
 	s.Exit = ExitStatus(s.Result, deciding)
 	return s
 }
 
-// inOrder returns the scenarios in the planned order, and behind them those that no plan names, as they started.
+// inOrder returns the scenarios in the planned order, each with its further tries behind it, and then those that no plan names, as they started.
 func (b *builder) inOrder() []*progress {
 	place := func(p *progress) int {
-		if n := b.places[p.Name]; n > 0 {
+		name := p.Name
+		if p.RetryOf != "" {
+			name = p.RetryOf
+		}
+		if n := b.places[name]; n > 0 {
 			return n
 		}
 		return len(b.places) + 1

@@ -17,6 +17,9 @@ func JUnit(w io.Writer, s record.Summary) error {
 	var areas []string
 	byArea := make(map[string][]record.ScenarioSummary)
 	for _, c := range s.Scenarios {
+		if c.RetryOf != "" {
+			continue // the case of its scenario tells it
+		}
 		area, _, found := strings.Cut(c.Name, "/")
 		if !found {
 			area = s.Name
@@ -34,7 +37,7 @@ func JUnit(w io.Writer, s record.Summary) error {
 				suite.SetTimestamp(c.Started)
 			}
 			seconds += c.Seconds
-			suite.AddTestcase(junitCase(area, c))
+			suite.AddTestcase(junitCase(area, c, s.Scenarios))
 		}
 		suite.Time = junitTime(seconds)
 		all.AddSuite(suite)
@@ -67,7 +70,8 @@ func junitSuite(id int, name string, s record.Summary) junit.Testsuite {
 	return suite
 }
 
-func junitCase(area string, c record.ScenarioSummary) junit.Testcase {
+// junitCase is the case of scenario c, one of all of a run.
+func junitCase(area string, c record.ScenarioSummary, all []record.ScenarioSummary) junit.Testcase {
 	tc := junit.Testcase{
 		Name:      clean(strings.TrimPrefix(c.Name, area+"/")),
 		Classname: clean(area),
@@ -84,6 +88,19 @@ func junitCase(area string, c record.ScenarioSummary) junit.Testcase {
 	default:
 		tc.Failure = junitFailure(c.Failure, record.Reason(c.Result), c.Message)
 	}
+	if c.Played == 0 {
+		return tc
+	}
+	for _, result := range []*junit.Result{tc.Failure, tc.Error} {
+		if result != nil {
+			result.Message = clean(tries(c.Failed, c.Played, c.Failure))
+		}
+	}
+	for _, try := range all {
+		if try.RetryOf == c.Name {
+			tc.SystemOut.Data += fmt.Sprintf("\nplayed again: %s %s in %s, artifacts %s", clean(try.Name), clean(string(try.Result)), duration(try.Seconds), clean(try.Dir))
+		}
+	}
 	return tc
 }
 
@@ -92,13 +109,9 @@ func junitFailure(f *record.Failure, kind record.Reason, message string) *junit.
 	if f == nil {
 		return &junit.Result{Type: clean(string(kind)), Message: clean(message)}
 	}
-	first, _, _ := strings.Cut(f.Message, "\n")
-	if first == "" {
-		first = f.Reason.Info().Meaning
-	}
 	return &junit.Result{
 		Type:    clean(string(f.Reason)),
-		Message: clean(first),
+		Message: clean(firstLine(f)),
 		Data:    strings.Join(failure(f, ""), "\n"),
 	}
 }

@@ -105,6 +105,7 @@ type running struct {
 	section string
 	step    string
 	lines   map[int]int // step -> line in the file
+	retry   bool        // it is a further try of one that failed, which was counted
 	held    bool        // it stands still for a person, who has the terminal's last line
 }
 
@@ -345,10 +346,15 @@ func (p *Progress) event(e record.Event) {
 	}
 	switch e.Kind {
 	case record.KindScenarioStart:
-		p.started++
-		p.running = append(p.running, &running{name: clean(e.Scenario), since: time.Now(), lines: make(map[int]int)})
+		if e.RetryOf == "" {
+			p.started++
+		}
+		p.running = append(p.running, &running{name: clean(e.Scenario), since: time.Now(), lines: make(map[int]int), retry: e.RetryOf != ""})
 	case record.KindScenarioEnd:
 		p.verdict(e)
+		return
+	case record.KindVerdict:
+		p.line("%s %s: %s", p.color(colorOf(e.Result), word(e.Result)), clean(e.Scenario), clean(tries(e.Failed, e.Played, e.Failure)))
 		return
 	case record.KindWarning:
 		write(p.of(e.Scenario), "%s %s: %s", p.color(yellow, "warning:"), clean(e.Scenario), clean(e.Text))
@@ -457,8 +463,9 @@ func (p *Progress) stands(e record.Event) {
 // and in its place is the line alone, so that whoever watches knows soon and whoever reads finds all verdicts in order.
 func (p *Progress) verdict(e record.Event) {
 	name := clean(e.Scenario)
+	retry := slices.ContainsFunc(p.running, func(r *running) bool { return r.name == name && r.retry })
 	p.running = slices.DeleteFunc(p.running, func(r *running) bool { return r.name == name })
-	if !e.Result.Green() {
+	if !e.Result.Green() && !retry {
 		p.bad++
 	}
 	if p.o.Shell && typedAway(e.Result) {
@@ -503,6 +510,9 @@ func (p *Progress) end(s record.Summary) {
 	var passed, failed, skipped int
 	others := make(map[record.Result][]string)
 	for _, c := range s.Scenarios {
+		if c.RetryOf != "" {
+			continue
+		}
 		switch c.Result {
 		case record.Passed:
 			passed++

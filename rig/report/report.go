@@ -34,6 +34,27 @@ func word(r record.Result) string {
 	return strings.ToUpper(clean(string(r)))
 }
 
+// tries says what became of a scenario that was tried again, and why it was: f is the first failure, nil when nothing is known of it.
+func tries(failed, played int, f *record.Failure) string {
+	text := fmt.Sprintf("failed %d of %d times", failed, played)
+	if failed == played {
+		text = fmt.Sprintf("failed all %d times", played)
+	}
+	if f == nil {
+		return text
+	}
+	return text + ", the first time for " + string(f.Reason) + ": " + firstLine(f)
+}
+
+// firstLine is the first line of what happened.
+func firstLine(f *record.Failure) string {
+	first, _, _ := strings.Cut(f.Message, "\n")
+	if first == "" {
+		first = f.Reason.Info().Meaning
+	}
+	return first
+}
+
 // Lengths of a failure as it is shown; all of it is in the record.
 const (
 	tailLines    = 10  // per node

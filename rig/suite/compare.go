@@ -44,6 +44,15 @@ func (p *playing) cutOff() bool {
 	return p.result == record.Interrupted || p.failure != nil && p.failure.Reason == record.RunTimeout
 }
 
+// retryable reports whether the scenario may end otherwise when it is played again:
+// it failed, or something broke, and not for a reason that is still there.
+func (p *playing) retryable() bool {
+	if p.cutOff() || p.result != record.Failed && p.result != record.Broken {
+		return false
+	}
+	return p.failure == nil || p.failure.Reason != record.Invalid && p.failure.Reason != record.HostUnsupported
+}
+
 // verdict is the playing's result, and why.
 func (p *playing) verdict() string {
 	if p.failure == nil {

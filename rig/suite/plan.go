@@ -12,6 +12,8 @@ type turn struct {
 	item Item
 	name string // unique in the run: "roundtrip/basic", "roundtrip/basic@2"
 	cold bool   // every machine boots
+
+	retryOf string // the turn that failed, when this is a further try of it
 }
 
 // of is the scenario's own name when the turn has another one.
@@ -25,6 +27,19 @@ func (t turn) of() string {
 // A task is what is played in one go, one turn after the other: with Config.Both a
 // pair, of which the second is compared with the first.
 type task []turn
+
+// retry is the n-th further try of a turn, from 1: "roundtrip/basic@retry1", of a
+// later round "roundtrip/basic@2.retry1".
+func (t turn) retry(n int) turn {
+	r := t
+	r.retryOf = t.name
+	link := again
+	if t.name != t.item.Name {
+		link = "."
+	}
+	r.name = t.name + link + "retry" + strconv.Itoa(n)
+	return r
+}
 
 // coldKey is under which name the duration of a scenario on booted machines is
 // known.

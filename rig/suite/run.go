@@ -30,6 +30,7 @@ type Config struct {
 	Jobs     int     // how many scenarios are played side by side; below 1 is 1
 	Rounds   int     // how often each is played; 0: without end
 	FailFast bool    // nothing new begins once one is not green
+	Retries  int     // how often one that failed is tried again at most, until it passes; not with Both
 	Both     bool    // each is played on clones and on booted machines, and must go the same way
 	Shuffle  *uint64 // the seed that each round is shuffled by; nil: not shuffled
 	Expected Durations
@@ -185,6 +186,38 @@ func (r *runner) play(ctx context.Context, t task) {
 		}
 		first = r.playTurn(ctx, turn, first)
 	}
+	if !r.cfg.Both {
+		r.tryAgain(ctx, t[0], first)
+	}
+}
+
+// tryAgain plays a turn that failed again, on fresh machines, until it passes or has
+// been tried often enough, and tells what that makes of the turn. It does so at once,
+// and also when nothing new begins any more: whether a failure is one is what
+// whoever waits for the end of the run wants to know.
+func (r *runner) tryAgain(ctx context.Context, t turn, first *playing) {
+	last, played, failed := first, 1, 1
+	for n := 1; n <= r.cfg.Retries && last.retryable() && ctx.Err() == nil; n++ {
+		p := r.playTurn(ctx, t.retry(n), nil)
+		if p.cutOff() {
+			break // that says nothing about the scenario
+		}
+		last = p
+		played++
+		if p.result != record.Passed {
+			failed++
+		}
+	}
+	if played == 1 {
+		return
+	}
+	result := first.result
+	if last.result == record.Passed {
+		result = record.Flaky
+	}
+	r.keep(r.cfg.Run.Append(record.Event{
+		Kind: record.KindVerdict, Scenario: t.name, Result: result, Failure: first.failure, Failed: failed, Played: played,
+	}))
 }
 
 // ended notes what became of a turn.
@@ -214,7 +247,10 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 		began = began || e.Kind == record.KindScenarioStart
 		if e.Kind == record.KindScenarioEnd && !began {
 			began = true
-			r.keep(run.Append(record.Event{Kind: record.KindScenarioStart, Scenario: t.name, File: t.item.File, Of: t.of()}))
+			r.keep(run.Append(record.Event{Kind: record.KindScenarioStart, Scenario: t.name, File: t.item.File, Of: t.of(), RetryOf: t.retryOf}))
+		}
+		if e.Kind == record.KindScenarioStart {
+			e.RetryOf = t.retryOf // the worker does not know what it is good for
 		}
 		p.note(e)
 		if e.Kind == record.KindScenarioEnd && clones != nil {
