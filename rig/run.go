@@ -108,17 +108,31 @@ type playing struct {
 	attendant *attendant     // who is asked there; nil: nobody
 }
 
+// A display shows a run while it goes on: a report.Progress, or for programs a report.TestJSON.
+type display interface {
+	Folder(dir string)
+	Event(record.Event)
+	Print(text string)
+	Finish(record.Summary) error
+}
+
 // playRecorded plays scenarios and leaves a record of it in a folder of its own. Its error has its exit status.
 func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	root := f.runs
 	if root == "" {
 		root = filepath.Join(dir, "runs")
 	}
-	options := report.Detect(os.Stdout, os.Getenv)
-	options.Verbose, options.Shell = f.verbose, p.stops.AtEnd
-	progress := report.NewProgress(os.Stdout, options)
-	if p.attendant != nil {
-		p.attendant.progress = progress
+	var progress display
+	if f.json {
+		progress = report.NewTestJSON(os.Stdout, p.name)
+	} else {
+		options := report.Detect(os.Stdout, os.Getenv)
+		options.Verbose, options.Shell = f.verbose, p.stops.AtEnd
+		terminal := report.NewProgress(os.Stdout, options)
+		if p.attendant != nil {
+			p.attendant.progress = terminal
+		}
+		progress = terminal
 	}
 	run, err := record.Create(root, p.name, func(e record.Event) {
 		progress.Event(e)
@@ -180,7 +194,7 @@ func saveDurations(dir, file string, passed suite.Durations) error {
 }
 
 // playAll builds the images, looks at the host and runs the scenarios.
-func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item, p playing, progress *report.Progress) (suite.Outcome, error) {
+func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item, p playing, progress display) (suite.Outcome, error) {
 	ctx := cmd.Context()
 	fail := func(reason record.Reason, err error) (suite.Outcome, error) {
 		if ctx.Err() != nil {

@@ -18,6 +18,7 @@ type runFlags struct {
 	runs    string
 	name    string
 	verbose bool
+	json    bool
 	cold    bool
 
 	jobs          int
@@ -45,6 +46,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.runs, "runs", "", "folder for the records (default: runs in the project's folder)")
 	flags.StringVar(&f.name, "name", "", "what to call this run in its folder's name (default: the pattern)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show each step as it runs")
+	flags.BoolVar(&f.json, "json", false, "tell it as go test -json does, for gotestsum and its like; -v adds nothing to that")
 	flags.BoolVar(&f.cold, "cold", false, "boot every machine from its kernel, in place of cloning a saved one")
 	flags.BoolVar(&f.both, "both", false, "play each scenario on clones and on booted machines; it must go the same way")
 	flags.IntVarP(&f.jobs, "jobs", "j", 0, "scenarios to play side by side (default: one per core, as far as there is memory)")
@@ -74,6 +76,8 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 		return usage("-j %d: nothing can be played by fewer than one; say -j 1 or more, or leave it out", f.jobs)
 	case f.repeat < 1:
 		return usage("-repeat %d: say -repeat 1 or more; for a run without end, -until-fail", f.repeat)
+	case f.json && f.debug:
+		return usage("-json with -debug: a prompt cannot share stdout with what a program reads; leave one of them out")
 	case f.retries < 0:
 		return usage("-retries %d: say how often a scenario that failed is to be tried again, as in -retries 2", f.retries)
 	case f.retries > 0 && f.debug:

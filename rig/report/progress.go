@@ -393,54 +393,8 @@ func (p *Progress) event(e record.Event) {
 // verbose prints one line for an event of a running scenario: its name, the time since its start, what happened.
 func (p *Progress) verbose(r *running, e record.Event) {
 	out := p.of(e.Scenario)
-	say := func(format string, args ...any) {
-		write(out, "%s %7.3fs  %s", p.color(dim, r.name), e.T, fmt.Sprintf(format, args...))
-	}
-	text := shorten(clean(strings.TrimRight(e.Text, "\r\n")), lineCells)
-	step := ""
-	if line := r.lines[e.Step]; line != 0 {
-		step = fmt.Sprintf("%d: ", line)
-	}
-	if e.Typed {
-		step = "typed: "
-	}
-	switch e.Kind {
-	case record.KindScenarioStart:
-		say("start %s", clean(e.File))
-	case record.KindPhase:
-		who := ""
-		if e.Node != "" {
-			who = clean(e.Node) + ": "
-		}
-		say("%sphase %s took %.3fs", who, clean(e.Name), e.Seconds)
-	case record.KindSection:
-		say("# %s", text)
-	case record.KindStepStart:
-		say("%s%s", step, text)
-	case record.KindOutput:
-		for part := range strings.Lines(e.Text) {
-			say("%s%s| %s", step, clean(e.Stream), shorten(clean(strings.TrimRight(part, "\r\n")), lineCells))
-		}
-	case record.KindStepEnd:
-		switch {
-		case e.Error == "":
-			say("%s%s %.3fs", step, p.color(green, "ok"), e.Seconds)
-		case e.Ignored:
-			say("%s%s %.3fs, not counted: %s", step, p.color(green, "ok"), e.Seconds, shorten(clean(e.Error), lineCells))
-		default:
-			say("%s%s %.3fs: %s", step, p.color(red, "failed"), e.Seconds, shorten(clean(e.Error), lineCells))
-		}
-	case record.KindMarker:
-		say("%sseen %s %s, guest %.3fs: %s", step, clean(e.Node), clean(e.Unit), e.Guest, text)
-	case record.KindNode:
-		if text != "" {
-			text = ": " + text
-		}
-		say("node %s %s%s", clean(e.Node), clean(e.State), text)
-	case record.KindReleased:
-		say("goes on: %s", clean(e.Name))
-	case record.KindBudget:
-		say("budget %s took %.3fs of %.3fs", clean(e.Name), e.Seconds, e.Limit)
+	for _, line := range told(e, r.lines[e.Step], p.color) {
+		write(out, "%s %7.3fs  %s", p.color(dim, r.name), e.T, line)
 	}
 }
 

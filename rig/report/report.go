@@ -1,5 +1,5 @@
-// Package report shows a record to people and to build servers: the progress and the verdicts of a run on a terminal or in a log (Progress),
-// and junit.xml (JUnit).
+// Package report shows a record to people and to programs: the progress and the verdicts of a run on a terminal or in a log (Progress),
+// the same as `go test -json` has it (TestJSON), and junit.xml (JUnit).
 //
 // It only reads events and summaries of package record. It never decides a verdict, and no text of a machine, a program or a file reaches
 // the terminal before console.Clean has made it harmless.

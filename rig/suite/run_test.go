@@ -64,7 +64,7 @@ func misbehave(ctx context.Context, data json.RawMessage, out io.Writer) error {
 			Failure: &record.Failure{Reason: record.StepFailed, File: job.File, Line: 3, Message: message}})
 	}
 	switch job.Name {
-	case "bad/fails", "bad/fails@retry1", "bad/fails@retry2", "bad/third@3", "bad/twice@2", "bad/twice@2.retry1", "bad/once":
+	case "bad/fails", "bad/fails@retry1", "bad/fails@retry2", "bad/third@3", "bad/twice@2", "bad/twice@2.retry1", "bad/once", "bad/again":
 		return failed("as it was asked to")
 	case "both/cold-fails@cold":
 		return failed("only when it boots")
@@ -98,7 +98,7 @@ func misbehave(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	case "bad/torn":
 		_, _ = io.WriteString(out, `{"kind":"scenario-end","resul`)
 		return nil
-	case "bad/waits":
+	case "bad/waits", "bad/again@retry1":
 		ctx, release := explained(ctx)
 		defer release()
 		<-ctx.Done()
