@@ -106,6 +106,8 @@ type playing struct {
 
 	stops     scenario.Stops // where scenarios stand still
 	attendant *attendant     // who is asked there; nil: nobody
+
+	past *past // what is known of earlier runs; set by playRecorded
 }
 
 // A display shows a run while it goes on: a report.Progress, or for programs a report.TestJSON.
@@ -160,6 +162,7 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	if err != nil {
 		return errors.Join(err, run.Close())
 	}
+	p.past = recall(cmd.Context(), dir, progress.Print)
 	out, recErr := playAll(cmd, f, run, items, p, progress)
 	if f.saveDurations {
 		shared := filepath.Join(dir, suite.Dir, suite.DurationsFile)
@@ -167,6 +170,7 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	}
 	summary, err := run.Finish(out.Why)
 	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
+	p.past.keep(run.Dir(), summary, out.Cold, progress.Print)
 	if err := progress.Finish(summary); err != nil {
 		recErr = errors.Join(recErr, fmt.Errorf("show the progress: %w", err))
 	}
@@ -232,31 +236,17 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 			saved = machine.Saved{}
 		}
 	}
-	cache, err := cacheDir()
-	if err != nil {
-		return fail(record.Internal, err)
-	}
 	dir, err := project(cmd)
 	if err != nil {
 		return fail(record.Internal, err)
 	}
-	known := filepath.Join(cache, suite.DurationsFile)
-	expected, err := suite.LoadDurations(known)
-	if err != nil {
-		progress.Print(fmt.Sprintf("warning: the file is replaced, and the order is not the best: %v", err))
-	}
-	out, err := suite.Run(ctx, suite.Config{
+	return suite.Run(ctx, suite.Config{
 		Items: items, Host: h, Images: set, Saved: saved, Run: run,
 		Jobs: f.sideBySide(), Rounds: f.rounds(cmd), FailFast: f.failFast || f.untilFail, Both: f.both,
 		Retries: f.retries,
-		Shuffle: f.seed, Expected: expected,
+		Shuffle: f.seed, Expected: p.past.durations(),
 		Stops: p.stops, Patience: f.patience, Source: dir,
 	})
-	// Also of a run that was ended: what passed has its duration.
-	if err := out.Passed.Update(context.WithoutCancel(ctx), known); err != nil {
-		progress.Print(fmt.Sprintf("warning: the next run's order may not be the best: %v", err))
-	}
-	return out, err
 }
 
 // runName is what a run is called in its folder's name.

@@ -1,7 +1,6 @@
 package suite
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,19 +10,17 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"time"
-
-	"dsoftbus-rig/images/filelock"
 
 	"github.com/google/renameio/v2"
 )
 
-// DurationsFile is the name of a file of durations: in the user's cache, where each
-// run writes it, and in Dir, where `rig run -save-durations` does.
+// DurationsFile is the name of the file of durations in Dir, which `rig run
+// -save-durations` writes.
 const DurationsFile = "durations.json"
 
 // Durations are how long scenarios took when they passed last, in seconds, by name.
-// A file of them is a JSON object.
+// A file of them is a JSON object; those of booted machines are under names of their own
+// (ColdKey), and in no file.
 type Durations map[string]float64
 
 // maxSeconds is more than any scenario takes: a week.
@@ -64,43 +61,6 @@ func LoadDurations(file string) (Durations, error) {
 		}
 	}
 	return d, nil
-}
-
-// lockWait bounds the wait for another rig that writes the same file, which takes it
-// a moment.
-const lockWait = 10 * time.Second
-
-// Update puts durations into a file beside those that are there. Rigs that do so at
-// once wait for each other, and a file is never seen half written. A file that is
-// damaged, or something else, is replaced.
-func (d Durations) Update(ctx context.Context, file string) (err error) {
-	if len(d) == 0 {
-		return nil
-	}
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("keep durations: %w", err)
-		}
-	}()
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return err
-	}
-	lock := file + ".lock"
-	ctx, cancel := context.WithTimeoutCause(ctx, lockWait, fmt.Errorf("another rig has held %s for more than %s", lock, lockWait))
-	defer cancel()
-	unlock, err := filelock.Lock(ctx, lock, nil)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	merged := Durations{}
-	if old, err := LoadDurations(file); err == nil {
-		maps.Copy(merged, old)
-	}
-	for name, seconds := range d {
-		merged[name] = math.Round(seconds*1000) / 1000
-	}
-	return merged.write(file)
 }
 
 // Save writes durations to a file, rounded to a tenth of a second and sorted, so that

@@ -41,14 +41,14 @@ func (t turn) retry(n int) turn {
 	return r
 }
 
-// coldKey is under which name the duration of a scenario on booted machines is
+// ColdKey is under which name the duration of a scenario on booted machines is
 // known.
-func coldKey(name string) string { return name + again + "cold" }
+func ColdKey(name string) string { return name + again + "cold" }
 
 // newTask is an item's task in the n-th round, from 1.
 func newTask(item Item, n int, both, cold bool) task {
 	first := turn{item: item, name: item.Name, cold: cold}
-	second := turn{item: item, name: coldKey(item.Name), cold: true}
+	second := turn{item: item, name: ColdKey(item.Name), cold: true}
 	if n > 1 {
 		first.name += again + strconv.Itoa(n)
 		second.name += strconv.Itoa(n)
@@ -103,7 +103,7 @@ func (p *planner) expect(t task, median float64) (seconds float64) {
 	for _, turn := range t {
 		known, ok := p.expected[turn.item.Name]
 		if turn.cold {
-			if cold, found := p.expected[coldKey(turn.item.Name)]; found {
+			if cold, found := p.expected[ColdKey(turn.item.Name)]; found {
 				known, ok = cold, true
 			}
 		}

@@ -47,6 +47,8 @@ const DefaultPatience = 10 * time.Minute
 type Outcome struct {
 	// Passed is how long each scenario that passed took, the last time it did.
 	Passed Durations
+	// Cold says that every machine booted, of all scenarios.
+	Cold bool
 	// Why is what ended the run before all of it was played; nil when nothing did,
 	// or when that was a scenario.
 	Why *record.Failure
@@ -70,7 +72,7 @@ func Run(ctx context.Context, cfg Config) (Outcome, error) {
 		})
 	}
 	workers.Wait()
-	return Outcome{Passed: r.passed, Why: r.why(ctx)}, r.err
+	return Outcome{Passed: r.passed, Cold: r.planner.cold, Why: r.why(ctx)}, r.err
 }
 
 // A runner is a suite that runs.
@@ -226,7 +228,7 @@ func (r *runner) ended(t turn, p *playing) {
 	defer r.mu.Unlock()
 	switch {
 	case p.result == record.Passed && t.cold:
-		r.passed[coldKey(t.item.Name)] = p.seconds
+		r.passed[ColdKey(t.item.Name)] = p.seconds
 	case p.result == record.Passed:
 		r.passed[t.item.Name] = p.seconds
 	case !p.result.Green() && r.cfg.FailFast:
