@@ -171,6 +171,9 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	summary, err := run.Finish(out.Why)
 	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
 	p.past.keep(run.Dir(), summary, out.Cold, progress.Print)
+	if f.runs == "" && !f.keepRuns {
+		tidyUp(cmd.Context(), root, run.Dir(), progress.Print)
+	}
 	if err := progress.Finish(summary); err != nil {
 		recErr = errors.Join(recErr, fmt.Errorf("show the progress: %w", err))
 	}

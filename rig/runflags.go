@@ -15,8 +15,11 @@ import (
 // runFlags are the flags of `rig run`.
 type runFlags struct {
 	machineFlags
-	runs    string
-	name    string
+	runs string
+	name string
+
+	keepRuns bool
+
 	verbose bool
 	json    bool
 	cold    bool
@@ -45,6 +48,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.StringVar(&f.runs, "runs", "", "folder for the records (default: runs in the project's folder)")
 	flags.StringVar(&f.name, "name", "", "what to call this run in its folder's name (default: the pattern)")
+	flags.BoolVar(&f.keepRuns, "keep-runs", false, "remove no old records at the end (see rig gc)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show each step as it runs")
 	flags.BoolVar(&f.json, "json", false, "tell it as go test -json does, for gotestsum and its like; -v adds nothing to that")
 	flags.BoolVar(&f.cold, "cold", false, "boot every machine from its kernel, in place of cloning a saved one")

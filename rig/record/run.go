@@ -73,6 +73,7 @@ func Create(root, name string, sink func(Event)) (*Run, error) {
 	if err != nil {
 		return nil, err
 	}
+	hold(r.log.f)
 	if err := renameio.Symlink(filepath.Base(dir), filepath.Join(root, LatestLink)); err != nil {
 		return nil, errors.Join(fmt.Errorf("point %s to the new run: %w", filepath.Join(root, LatestLink), explain(err)), r.log.close())
 	}
