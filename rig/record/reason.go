@@ -90,6 +90,16 @@ func Reasons() []ReasonInfo {
 	return append([]ReasonInfo(nil), reasons...)
 }
 
+// Known reports whether r is in the table.
+func (r Reason) Known() bool {
+	for _, info := range reasons {
+		if info.Reason == r {
+			return true
+		}
+	}
+	return false
+}
+
 // Info returns r's entry of the table. A reason that is not in it (a record of a later version, say) gets that of Internal under
 // its own name.
 func (r Reason) Info() ReasonInfo {

@@ -103,9 +103,13 @@ func (r *Run) WriteFile(name string, write func(io.Writer) error) error {
 // Finish ends the run: it records its end, writes summary.json and closes the event log. why is what ended the run beside its
 // scenarios (an image that cannot be built, say), nil when nothing did. The summary is returned also with an error.
 func (r *Run) Finish(why *Failure) (Summary, error) {
+	return r.finish(why, time.Since(r.log.start))
+}
+
+func (r *Run) finish(why *Failure, took time.Duration) (Summary, error) {
 	r.builder.fail(why)
 	s := r.builder.summary()
-	s.Seconds = Seconds(time.Since(r.log.start))
+	s.Seconds = Seconds(took)
 	err := r.log.append(Event{Kind: KindRunEnd, Result: s.Result, Seconds: s.Seconds, Failure: why})
 	err = errors.Join(err, r.WriteFile(SummaryFile, func(w io.Writer) error {
 		enc := json.NewEncoder(w)

@@ -1,0 +1,180 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/report"
+	"dsoftbus-rig/rig/suite"
+
+	"github.com/spf13/cobra"
+)
+
+// mergeFlags are the flags of `rig merge`.
+type mergeFlags struct {
+	runs, name string
+	expect     int
+}
+
+func (f *mergeFlags) add(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.StringVar(&f.runs, "runs", "", "folder for the joined record (default: runs in the project's folder)")
+	flags.StringVar(&f.name, "name", "merged", "what to call the joined run in its folder's name")
+	flags.IntVar(&f.expect, "expect", 0, "how many records there must be (default: any number)")
+}
+
+func newMergeCommand() *cobra.Command {
+	var f mergeFlags
+	cmd := &cobra.Command{
+		Use:   "merge DIR...",
+		Short: "Join the records of shards into one",
+		Long: `Merge joins records of runs that have ended into one: all events in time, one
+summary.json and junit.xml, and copies of the scenarios' folders. A DIR is the folder
+of a run, or one with such folders in it, as a build server has them.
+
+A scenario that is in two of them is refused: merge is for runs of different
+scenarios (rig run -shard). A run without an end was killed, which is a failure of the
+joined one. With -expect, so is another number of records: of a shard that is missing
+nobody would hear otherwise. A reason that this rig does not know is one, too.
+
+The exit status is that of a run with these verdicts.`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return errors.New("merge: name the folders of the records, as in rig merge shard-1 shard-2")
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, dirs []string) error {
+			return classify(cmd.Context(), mergeRecords(cmd, f, dirs))
+		},
+	}
+	f.add(cmd)
+	return cmd
+}
+
+func mergeRecords(cmd *cobra.Command, f mergeFlags, dirs []string) error {
+	if f.expect < 0 {
+		return usage("-expect %d: say how many records there must be, as in -expect 2", f.expect)
+	}
+	root := f.runs
+	if root == "" {
+		dir, err := project(cmd)
+		if err != nil {
+			return usage("%w", err)
+		}
+		root = filepath.Join(dir, "runs")
+	}
+	records, err := loadRecords(dirs)
+	if err != nil {
+		return usage("%w", err)
+	}
+	progress := report.NewProgress(os.Stdout, report.Detect(os.Stdout, os.Getenv))
+	dir, summary, recErr := record.Merge(root, f.name, records, func(e record.Event) {
+		switch e.Kind { // what scenarios did step by step was shown when they did it
+		case record.KindRunStart, record.KindPlan, record.KindWarning, record.KindScenarioStart, record.KindScenarioEnd, record.KindVerdict:
+			progress.Event(e)
+		}
+	})
+	var collision *record.CollisionError
+	if errors.As(recErr, &collision) {
+		return usage("%w", recErr)
+	}
+	if dir == "" {
+		return recErr
+	}
+	progress.Folder(suite.Shown(dir))
+	junit := filepath.Join(dir, record.JUnitFile)
+	recErr = errors.Join(recErr, writeFile(junit, func(w io.Writer) error { return report.JUnit(w, summary) }))
+	recErr = errors.Join(recErr, progress.Finish(summary))
+	if f.expect > 0 && len(records) != f.expect {
+		recErr = errors.Join(recErr, fmt.Errorf("%d records, and there should be %d: look for the one of a host that has left none", len(records), f.expect))
+	}
+	recErr = errors.Join(recErr, unknownReasons(summary))
+	if recErr != nil {
+		return &exitError{record.ExitBroken, recErr}
+	}
+	if summary.Exit != record.ExitGreen {
+		return &exitError{status: summary.Exit}
+	}
+	return nil
+}
+
+func writeFile(name string, write func(io.Writer) error) error {
+	f, err := os.Create(name)
+	if err != nil {
+		return err
+	}
+	return errors.Join(write(f), f.Close())
+}
+
+// unknownReasons says which scenarios failed for a reason that is in no table: nobody could say what it means, and what to do.
+func unknownReasons(s record.Summary) error {
+	var errs []error
+	for _, c := range s.Scenarios {
+		if c.Failure != nil && !c.Failure.Reason.Known() {
+			errs = append(errs, fmt.Errorf("scenario %s failed for the reason %q, which this rig does not know: it needs an entry in rig/record's table, or is of a later rig", c.Name, c.Failure.Reason))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// loadRecords reads the records in some folders: each is one, or has some in it.
+func loadRecords(dirs []string) (records []*record.Record, err error) {
+	var folders []string
+	for _, dir := range dirs {
+		if isRecord(dir) {
+			folders = append(folders, dir)
+			continue
+		}
+		entries, err := os.ReadDir(dir)
+		if err != nil {
+			return nil, fmt.Errorf("look for records: %w", err)
+		}
+		n := len(folders)
+		for _, e := range entries {
+			// Where a link cannot be kept, a copy has its name.
+			if path := filepath.Join(dir, e.Name()); e.IsDir() && e.Name() != record.LatestLink && !strings.HasPrefix(e.Name(), ".") && isRecord(path) {
+				folders = append(folders, path)
+			}
+		}
+		if len(folders) == n {
+			return nil, fmt.Errorf("%s is no record of a run, and none is in it", dir)
+		}
+	}
+	for i, dir := range folders {
+		if folders[i], err = filepath.EvalSymlinks(dir); err != nil {
+			return nil, fmt.Errorf("look for records: %w", err)
+		}
+		if folders[i], err = filepath.Abs(folders[i]); err != nil {
+			return nil, fmt.Errorf("look for records: %w", err)
+		}
+	}
+	slices.Sort(folders)
+	for _, dir := range slices.Compact(folders) {
+		if alive, err := record.Alive(dir); err == nil && alive {
+			return nil, fmt.Errorf("the run of %s goes on: wait for its end", dir)
+		}
+		rec, err := record.Load(dir)
+		if err != nil {
+			return nil, err
+		}
+		records = append(records, rec)
+	}
+	return records, nil
+}
+
+// isRecord says whether a folder looks like a run's; record.Load says whether it is one.
+func isRecord(dir string) bool {
+	for _, name := range []string{record.EventsFile, record.SummaryFile} {
+		if info, err := os.Stat(filepath.Join(dir, name)); err == nil && info.Mode().IsRegular() {
+			return true
+		}
+	}
+	return false
+}

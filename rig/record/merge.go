@@ -1,0 +1,177 @@
+package record
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A CollisionError says that runs which are to be joined have a scenario of the same name.
+type CollisionError struct {
+	Scenario string
+	Dirs     [2]string // of both runs
+}
+
+func (e *CollisionError) Error() string {
+	return fmt.Sprintf("scenario %s is in %s and in %s: only runs of different scenarios, such as shards, can be joined to one", e.Scenario, e.Dirs[0], e.Dirs[1])
+}
+
+// Merge joins runs that have ended, the shards of one say, to a run of its own under root, with a folder that Create makes. It has all events in time, numbered
+// anew, one summary, and copies of the scenarios' folders. A scenario that is in two of them is a *CollisionError, and then nothing is made. A run that has no
+// end was killed: the joined one has that as its failure.
+//
+// sink gets every event, as in Create. The summary is returned also with an error of writing; dir is empty when nothing was made.
+func Merge(root, name string, records []*Record, sink func(Event)) (dir string, s Summary, err error) {
+	of := make(map[string]*Record)
+	for _, rec := range records {
+		for _, c := range rec.Summary.Scenarios {
+			// Names that differ may still be the same as names of folders.
+			for _, key := range []string{c.Name, c.Dir} {
+				if other := of[key]; other != nil && other != rec {
+					return "", s, &CollisionError{c.Name, [2]string{other.Dir, rec.Dir}}
+				}
+				of[key] = rec
+			}
+		}
+	}
+	run, err := Create(root, name, sink)
+	if err != nil {
+		return "", s, err
+	}
+	dir = run.Dir()
+	var errs []error
+	keep := func(e Event) { errs = append(errs, run.Append(e)) }
+
+	start, end := span(records)
+	total, plan := 0, []string(nil)
+	for _, rec := range records {
+		total += rec.Summary.Planned
+		for _, c := range rec.Summary.Scenarios {
+			if c.RetryOf == "" {
+				plan = append(plan, c.Name)
+			}
+		}
+	}
+	slices.Sort(plan)
+	first := Event{Kind: KindRunStart, Time: start, Total: total, Name: run.name}
+	if len(records) > 0 {
+		first.Host = new(records[0].Summary.Host)
+	}
+	keep(first)
+	keep(Event{Kind: KindPlan, Time: start, Plan: plan})
+	warn := func(rec *Record, at time.Time, text string) {
+		keep(Event{Kind: KindWarning, Time: at, T: Seconds(at.Sub(start)), Text: filepath.Base(rec.Dir) + ": " + text})
+	}
+	why := failures(records)
+	for _, rec := range records {
+		if h := rec.Summary.Host; h.Line != records[0].Summary.Host.Line {
+			warn(rec, start, "another host: "+cmp.Or(h.Line, "unknown"))
+		}
+		for _, w := range rec.Warnings {
+			warn(rec, start, w)
+		}
+		if f := rec.Summary.Failure; f != nil && f != why {
+			warn(rec, start, f.Error())
+		}
+	}
+	for _, e := range inTime(records) {
+		switch {
+		case e.Scenario != "":
+			keep(e.Event)
+		case e.Kind == KindWarning:
+			warn(e.of, e.Time, e.Text)
+		}
+	}
+	errs = append(errs, copyFolders(dir, records))
+	s, err = run.finish(why, end.Sub(start))
+	return dir, s, errors.Join(append(errs, err)...)
+}
+
+// copyFolders copies the scenarios' folders of all records. That of a scenario may lie in another one's ("a/b" in "a"), so the outer ones come first.
+func copyFolders(dir string, records []*Record) error {
+	type folder struct{ to, from string }
+	var all []folder
+	for _, rec := range records {
+		for _, c := range rec.Summary.Scenarios {
+			all = append(all, folder{filepath.Join(dir, filepath.FromSlash(c.Dir)), filepath.Join(rec.Dir, filepath.FromSlash(c.Dir))})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b folder) int { return len(a.to) - len(b.to) })
+	var errs []error
+	for _, f := range all {
+		if isFolder(f.from) && !isFolder(f.to) {
+			errs = append(errs, copyFolder(f.to, f.from))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func isFolder(path string) bool {
+	info, err := os.Lstat(path)
+	return err == nil && info.IsDir()
+}
+
+func copyFolder(to, from string) error {
+	if err := os.MkdirAll(to, 0o755); err != nil {
+		return fmt.Errorf("copy %s: %w", from, explain(err))
+	}
+	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
+		return fmt.Errorf("copy %s: %w", from, explain(err))
+	}
+	return nil
+}
+
+// span is from the start of the first run to the end of the last one.
+func span(records []*Record) (start, end time.Time) {
+	for _, rec := range records {
+		s := rec.Summary.Started
+		if start.IsZero() || s.Before(start) {
+			start = s
+		}
+		if e := s.Add(duration(rec.Summary.Seconds)); e.After(end) {
+			end = e
+		}
+	}
+	return start, end
+}
+
+// failures returns the failure of a joined run: the worst of what ended its parts, the first of several that are as bad.
+func failures(records []*Record) (worst *Failure) {
+	for _, rec := range records {
+		if !rec.Complete && rec.Summary.Failure == nil {
+			rec.Summary.Failure = &Failure{Reason: Stopped, Message: fmt.Sprintf("the run of %s has no end: it was killed, or its record was copied before", rec.Dir)}
+		}
+		f := rec.Summary.Failure
+		if f == nil {
+			continue
+		}
+		if worst == nil || worse(f.Reason.Info().Result, worst.Reason.Info().Result) {
+			worst = f
+		}
+	}
+	return worst
+}
+
+func worse(a, b Result) bool { return a != b && Worst(a, b) == a }
+
+// sourced is an event with the record that it is of.
+type sourced struct {
+	Event
+	of *Record
+}
+
+// inTime returns the events of all records, each's in its own order, by the clocks of their hosts.
+func inTime(records []*Record) (all []sourced) {
+	for _, rec := range records {
+		for _, e := range rec.Events {
+			all = append(all, sourced{e, rec})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b sourced) int { return cmp.Or(a.Time.Compare(b.Time), strings.Compare(a.of.Dir, b.of.Dir)) })
+	return all
+}
