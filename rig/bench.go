@@ -27,6 +27,8 @@ type benchFlags struct {
 	only   string
 	json   string
 	check  bool
+
+	capture bool
 }
 
 func newBenchCommand() *cobra.Command {
@@ -62,6 +64,7 @@ it 4. An interrupt ends it with 130, after what was measured until then.`,
 	cmd.Flags().StringVar(&f.only, "only", "", "groups to measure, with commas between them (default: "+strings.Join(bench.Groups(), ",")+")")
 	cmd.Flags().StringVar(&f.json, "json", "", "write the figures and all their samples to this file; - is stdout, the table then goes to stderr")
 	cmd.Flags().BoolVar(&f.check, "check", false, "exit with 1 when a target is missed")
+	cmd.Flags().BoolVar(&f.capture, "capture", false, "capture frames meanwhile, as rig run does, to see what that costs; the group suite does it in any case")
 	return cmd
 }
 
@@ -139,7 +142,8 @@ func runBench(ctx context.Context, cmd *cobra.Command, f benchFlags) error {
 	}
 	cfg := bench.Config{
 		Groups: groups, Rounds: f.rounds, Host: h, Images: set, Saved: saved, Items: items, Log: log,
-		Run: append([]string{self, "run", "-C", dir}, f.arguments()...),
+		Run:     append([]string{self, "run", "-C", dir}, f.arguments()...),
+		Capture: f.capture,
 	}
 	report, err := bench.Run(ctx, cfg)
 	if report != nil {

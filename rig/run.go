@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -249,6 +250,8 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 		Retries: f.retries,
 		Shuffle: f.seed, Expected: p.past.durations(),
 		Stops: p.stops, Patience: f.patience, Source: dir,
+		Capture:      suite.Keep(cmp.Or(f.capture, string(suite.KeepFail))), // soak and shell have no flag for it
+		CaptureLimit: int64(f.captureSize) << 20,
 	})
 }
 

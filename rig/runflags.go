@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"time"
 
+	"dsoftbus-rig/rig/capture"
 	"dsoftbus-rig/rig/suite"
 
 	"github.com/spf13/cobra"
@@ -38,6 +39,9 @@ type runFlags struct {
 	debug    bool
 	patience time.Duration
 
+	capture     string
+	captureSize int // MiB
+
 	// What check makes of them.
 	shardIndex, shards int     // shards 0: not sharded
 	seed               *uint64 // nil: not shuffled
@@ -64,6 +68,8 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.BoolVar(&f.debug, "debug", false, "where a step fails, and at `break`, stand still and ask what to do; implies -j 1")
 	flags.BoolVar(&f.debug, "pause-on-fail", false, "the same as -debug")
 	flags.DurationVar(&f.patience, "debug-wait", suite.DefaultPatience, "how long a scenario that stands still waits for somebody to come to the prompt")
+	flags.StringVar(&f.capture, "capture", string(suite.KeepFail), "keep the network's frames of scenarios: `always`, fail (of those that are not green) or never")
+	flags.IntVar(&f.captureSize, "capture-size", capture.DefaultLimit>>20, "how many `MiB` of frames are kept of one scenario, the first ones")
 	flags.BoolVar(&f.saveDurations, "save-durations", false, "write how long scenarios took to scenarios/"+suite.DurationsFile+", by which -shard shares them out")
 }
 
@@ -96,6 +102,10 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 		return usage("-debug-wait %s: nobody comes that fast; say how long to wait, as in -debug-wait 1h", f.patience)
 	case f.debug && f.jobs > 1:
 		return usage("-debug with -j %d: one person sits at one prompt; leave -j out", f.jobs)
+	case given("capture") && !suite.Keep(f.capture).Valid():
+		return usage("-capture %s: say -capture always, fail or never", f.capture)
+	case given("capture-size") && f.captureSize < 1:
+		return usage("-capture-size %d: say how many MiB, at least 1; to keep none, -capture never", f.captureSize)
 	case f.both && f.cold:
 		return usage("-both with -cold: -both already plays each scenario on booted machines, beside clones; leave one of them out")
 	case f.saveDurations && f.cold:

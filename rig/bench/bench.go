@@ -55,6 +55,9 @@ type Config struct {
 	// Run is the command that plays scenarios, "rig run" with its options, without -j and the patterns.
 	Run []string
 
+	// Capture has frames captured as `rig run` does, to see what that costs. Else nothing is.
+	Capture bool
+
 	Log func(step string) // what is being done, for somebody who waits
 }
 

@@ -70,7 +70,11 @@ func (p *player) play(ctx context.Context, item suite.Item, within time.Duration
 	if err != nil {
 		return nil, err
 	}
-	_, err = suite.Run(limited, suite.Config{Rounds: 1, Jobs: 1, Items: []suite.Item{item}, Host: p.cfg.Host, Images: p.cfg.Images, Saved: p.cfg.Saved, Run: run})
+	capture := suite.KeepNever
+	if p.cfg.Capture {
+		capture = suite.KeepFail
+	}
+	_, err = suite.Run(limited, suite.Config{Capture: capture, Rounds: 1, Jobs: 1, Items: []suite.Item{item}, Host: p.cfg.Host, Images: p.cfg.Images, Saved: p.cfg.Saved, Run: run})
 	err = errors.Join(err, run.Close(), os.RemoveAll(run.Dir()))
 	switch {
 	case ctx.Err() != nil:

@@ -255,6 +255,9 @@ func (l *LAN) Addr() netip.Addr { return l.cfg.Prefix.Addr() }
 // Prefix returns the network, as the rig's address and its length.
 func (l *LAN) Prefix() netip.Prefix { return l.cfg.Prefix }
 
+// BridgeIndex returns the index of the bridge's link, at which the rig's own frames enter the network.
+func (l *LAN) BridgeIndex() int { return l.bridge.Attrs().Index }
+
 // Close takes away everything New and AddPort made, last made first, all of it: its error joins what could not be taken away. Machines that
 // still run lose their network. Closing again does nothing.
 func (l *LAN) Close() error {

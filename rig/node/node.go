@@ -219,6 +219,7 @@ func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) 
 		return nil, err
 	}
 	defer n.world.freezer.turn.Unlock()
+	n.world.cfg.BeforeRun()
 	l.resumed = time.Now()
 	err = l.machine.Resume(ctx)
 	n.mu.Lock()

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +36,8 @@ type Config struct {
 	Work     string           // where the scenario's fixtures lie
 	Record   *record.Scenario
 	Slowdown float64 // of this host's machines; silence is judged by it
+
+	BeforeRun func() // called before a machine first runs; nil: nothing
 }
 
 // A World holds the nodes of one scenario. It implements scenario.World.
@@ -52,6 +55,9 @@ type World struct {
 
 // NewWorld returns a world with the nodes A and B, none of them up.
 func NewWorld(cfg Config) (*World, error) {
+	if cfg.BeforeRun == nil {
+		cfg.BeforeRun = func() {}
+	}
 	w := &World{cfg: cfg, failed: func(*scenario.NodeError) {}}
 	for _, name := range []string{"A", "B"} {
 		if err := w.Declare(name); err != nil {
@@ -64,6 +70,18 @@ func NewWorld(cfg Config) (*World, error) {
 // OnFailure has f called when something befalls a node that ends a scenario. It
 // is set before the first node is up.
 func (w *World) OnFailure(f func(*scenario.NodeError)) { w.failed = f }
+
+// portPrefix and a node's name are the name of its port.
+const portPrefix = "tap"
+
+// PortNode returns the name of the node that has the port of that name, "" for a link that is no node's.
+func PortNode(port string) string {
+	name, ok := strings.CutPrefix(port, portPrefix)
+	if !ok {
+		return ""
+	}
+	return name
+}
 
 // Declare adds a node. Its key pair is new with each world.
 func (w *World) Declare(name string) error {
@@ -80,7 +98,7 @@ func (w *World) Declare(name string) error {
 	if err != nil {
 		return err
 	}
-	port, err := w.cfg.LAN.AddPort("tap" + name)
+	port, err := w.cfg.LAN.AddPort(portPrefix + name)
 	if err != nil {
 		return fmt.Errorf("declare node %s: %w", name, err)
 	}

@@ -20,6 +20,7 @@ const (
 	SummaryFile = "summary.json"
 	JUnitFile   = "junit.xml"
 	LatestLink  = "latest"
+	CaptureFile = "capture.pcapng" // a scenario's frames
 
 	workDir     = "work"
 	consoleFile = "console.log"

@@ -35,6 +35,9 @@ type Config struct {
 	Shuffle  *uint64 // the seed that each round is shuffled by; nil: not shuffled
 	Expected Durations
 
+	Capture      Keep  // of which scenarios frames are kept; "": KeepNever
+	CaptureLimit int64 // bytes of one scenario's; 0: capture.DefaultLimit
+
 	Stops    scenario.Stops // where a scenario stands still
 	Patience time.Duration  // how long it then waits for somebody to come to the prompt; 0: DefaultPatience
 	Source   string         // the project's folder, from which programs are built anew
@@ -285,6 +288,7 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 	w, err := worker.Start(ctx, ScenarioJob, Job{
 		Name: t.name, Of: t.of(), File: t.item.File, RunDir: run.Dir(), Slowdown: r.slowdown(), Root: os.Geteuid() == 0,
 		Hardware: hardware, Stops: r.cfg.Stops, Patience: r.cfg.Patience, Source: r.cfg.Source,
+		Capture: r.cfg.Capture, CaptureLimit: r.cfg.CaptureLimit,
 	}, given...)
 	for _, f := range given {
 		f.Close() // it is the worker's, and its name ends with that

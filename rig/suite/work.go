@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/capture"
 	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/lan"
 	"dsoftbus-rig/rig/live"
@@ -40,6 +41,9 @@ type Job struct {
 	Patience time.Duration  `json:"patience_ns"`
 	// Source is the project's folder, from which programs are built anew.
 	Source string `json:"source"`
+	// Capture says what is kept of the network's frames, and CaptureLimit how many bytes.
+	Capture      Keep  `json:"capture,omitempty"`
+	CaptureLimit int64 `json:"capture_limit,omitempty"`
 	// Root says whether the run was started by root; inside its namespaces a
 	// worker always looks like root.
 	Root bool `json:"root"`
@@ -55,11 +59,12 @@ func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	ctx, release := explained(ctx)
 	defer release()
 	start := time.Now()
-	p := &play{job: job, unreach: func() {}}
+	p := &play{job: job, unreach: func() {}, capture: job.newCapture()}
 	p.alive = newAlive(ctx, job, start, func(text string) { p.tell(record.Event{Kind: record.KindWarning, Text: text}) })
 	var told error
 	rec, err := record.CreateScenario(job.RunDir, job.Name, func(e record.Event) {
 		p.alive.told(e)
+		p.capture.Event(e)
 		told = errors.Join(told, record.WriteEvent(out, e))
 	})
 	if err != nil {
@@ -68,6 +73,7 @@ func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	p.rec = rec
 	end := p.run(ctx)
 	end.Kind, end.Seconds = record.KindScenarioEnd, record.Seconds(time.Since(start))
+	p.keepCapture(end)
 	recErr := errors.Join(p.recErr, rec.Append(end))
 	p.unreach() // those who follow have heard of the end
 	recErr = errors.Join(recErr, rec.Close())
@@ -79,6 +85,8 @@ type play struct {
 	job   Job
 	rec   *record.Scenario
 	alive *alive
+
+	capture *capture.Capture // nil: none
 
 	unreach func() // ends what reachable began
 
@@ -113,9 +121,11 @@ func (p *play) run(ctx context.Context) record.Event {
 	if err != nil {
 		return brokenHost(err)
 	}
+	p.capture.Start(network.BridgeIndex(), node.PortNode)
 	p.phase("network", time.Since(begin))
 	world, err := node.NewWorld(node.Config{
 		Hardware: p.job.Hardware, LAN: network, Script: script, Work: p.rec.Work(), Record: p.rec, Slowdown: p.job.Slowdown,
+		BeforeRun: p.capture.Await,
 	})
 	if err != nil {
 		return brokenHost(errors.Join(err, network.Close()))
@@ -141,6 +151,9 @@ func (p *play) run(ctx context.Context) record.Event {
 		world.DumpPanicked(context.WithoutCancel(ctx))
 	}
 	begin = time.Now()
+	if !p.job.keeps(outcome.Result) {
+		p.capture.Drop()
+	}
 	world.Close()
 	// The network goes with this process's namespace, when nobody waits for it any
 	// more: taking bridge and taps away one by one takes the kernel 70 ms.

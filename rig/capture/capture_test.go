@@ -1,0 +1,211 @@
+package capture
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"dsoftbus-rig/rig/lan"
+	"dsoftbus-rig/rig/record"
+)
+
+// Tests of the socket need a network of their own: the test program starts itself once more in fresh namespaces.
+const envInside = "CAPTURE_TEST_INSIDE"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(envInside) != "" {
+		os.Exit(m.Run())
+	}
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
+	cmd.Args[0] = os.Args[0]
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	start := func(inside string, attr *syscall.SysProcAttr) error {
+		cmd.Env = append(os.Environ(), envInside+"="+inside)
+		cmd.SysProcAttr = attr
+		return cmd.Start()
+	}
+	err := start("yes", &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+		Pdeathsig:   syscall.SIGKILL,
+	})
+	if err != nil {
+		err = start(err.Error(), nil)
+	}
+	if err == nil {
+		err = cmd.Wait()
+	}
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		os.Exit(max(exit.ExitCode(), 1))
+	case err != nil:
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// network makes a network with two ports that are held open.
+func network(t *testing.T) (*lan.LAN, map[string]*os.File) {
+	t.Helper()
+	if why := os.Getenv(envInside); why != "yes" {
+		t.Skipf("this host makes no namespaces: %s", why)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	l, err := lan.New(ctx, lan.Config{})
+	var lacking *lan.HostError
+	if errors.As(err, &lacking) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	taps := map[string]*os.File{}
+	t.Cleanup(func() {
+		for _, tap := range taps {
+			tap.Close()
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	for _, name := range []string{"A", "B"} {
+		port, err := l.AddPort("tap" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if taps[name], err = port.Open(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return l, taps
+}
+
+func started(t *testing.T, l *lan.LAN) (*Capture, string) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), record.CaptureFile)
+	c := New(path, 0)
+	c.Start(l.BridgeIndex(), func(link string) string {
+		name, _ := strings.CutPrefix(link, "tap")
+		return name
+	})
+	c.Await()
+	return c, path
+}
+
+// send has a machine send a frame to all, with a number in it.
+func send(t *testing.T, tap *os.File, number uint32, size int) {
+	t.Helper()
+	frame := make([]byte, 10+size) // a virtio_net_hdr comes first
+	copy(frame[10:], "\xff\xff\xff\xff\xff\xff\x52\x54\x00\x00\x00\x0a\x88\xb5")
+	binary.BigEndian.PutUint32(frame[10+14:], number)
+	if _, err := tap.Write(frame); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Each frame is there once, on the interface of whoever sent it, in order, though the bridge copies it for everybody.
+func TestEachFrameOnce(t *testing.T) {
+	l, taps := network(t)
+	c, path := started(t, l)
+	c.Event(record.Event{Kind: record.KindStepStart, Line: 1, Text: "up"})
+	const each = 500
+	for i := range uint32(each) {
+		send(t, taps["A"], 2*i, 100)
+		send(t, taps["B"], 2*i+1, 1514)
+	}
+	// The rig asks for the address of somebody who is not there.
+	conn, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.MustParseAddrPort("10.42.0.99:9")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	stats, err := c.Stop(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats.Lost != 0 || stats.Unwritten != 0 {
+		t.Errorf("stats %+v", stats)
+	}
+	next, rigs := uint32(0), 0
+	for i, p := range packets(t, path) {
+		if p.from == RigInterface {
+			rigs++
+			continue
+		}
+		if want := []string{"A", "B"}[next%2]; p.from != want || binary.BigEndian.Uint32(p.data[14:]) != next {
+			t.Fatalf("packet %d is of %s and has %x, not of %s and %d", i, p.from, p.data[:18], want, next)
+		}
+		if len(p.comments) != 0 != (next == 0) {
+			t.Errorf("packet %d has the comments %q", i, p.comments)
+		}
+		next++
+	}
+	if next != 2*each || rigs == 0 {
+		t.Errorf("%d frames of nodes, not %d, and %d of the rig", next, 2*each, rigs)
+	}
+}
+
+// What the reader is too late for is counted, and what was there before and after is whole.
+func TestLost(t *testing.T) {
+	l, taps := network(t)
+	c, path := started(t, l)
+	c.notes.mu.Lock() // the reader waits for it
+	const sent, size = 20_000, 1514
+	for i := range uint32(sent) {
+		send(t, taps["A"], i, size)
+	}
+	c.notes.mu.Unlock()
+	stats, err := c.Stop(true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if stats.Lost == 0 || stats.Frames+stats.Lost != sent {
+		t.Errorf("%d frames sent, %+v", sent, stats)
+	}
+	got := packets(t, path)
+	if uint64(len(got)-1) != stats.Frames {
+		t.Fatalf("%d packets", len(got))
+	}
+	if said := got[len(got)-1].comments; len(said) != 1 || !strings.Contains(said[0], fmt.Sprintf("lacks %d frames", stats.Lost)) {
+		t.Errorf("the end says %q", said)
+	}
+}
+
+func TestDropped(t *testing.T) {
+	l, taps := network(t)
+	c, path := started(t, l)
+	send(t, taps["A"], 0, 100)
+	if _, err := c.Stop(false); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path); !os.IsNotExist(err) {
+		t.Errorf("the file is still there: %v", err)
+	}
+}
+
+// A file that cannot be made is said at the end, and nobody waits for it.
+func TestNoFile(t *testing.T) {
+	l, _ := network(t)
+	c := New(filepath.Join(t.TempDir(), "nowhere", record.CaptureFile), 0)
+	c.Start(l.BridgeIndex(), func(string) string { return "" })
+	c.Await()
+	if _, err := c.Stop(true); err == nil || !strings.Contains(err.Error(), "nowhere") {
+		t.Errorf("got %v", err)
+	}
+}
