@@ -75,8 +75,8 @@ func (c *Conn) next() (uint32, []byte, error) {
 		return 0, nil, readError(err, len(header) > 0)
 	}
 	n := int(binary.BigEndian.Uint16(header))
-	if n < minRecord {
-		return 0, nil, fmt.Errorf("%w: %d bytes", ErrRecordLength, n)
+	if err := CheckRecordLength(n); err != nil {
+		return 0, nil, err
 	}
 	record, err := c.in.peek(lengthSize + n)
 	if err != nil {
@@ -87,13 +87,18 @@ func (c *Conn) next() (uint32, []byte, error) {
 	if err != nil {
 		return 0, nil, err
 	}
-	channel := binary.LittleEndian.Uint32(plaintext)
+	channel, payload := split(plaintext)
 	if channel != ChannelControl && channel != ChannelPackageFS {
 		// Should this fail, so will every later Send; the session is over in any case.
 		c.Send(ChannelControl, AppendClose(nil, fmt.Sprintf("unknown channel %d", channel)))
 		return 0, nil, fmt.Errorf("%w: %d", ErrChannel, channel)
 	}
-	return channel, plaintext[channelSize:], nil
+	return channel, payload, nil
+}
+
+// split takes a record's plaintext apart, which has at least its channel.
+func split(plaintext []byte) (channel uint32, payload []byte) {
+	return binary.LittleEndian.Uint32(plaintext), plaintext[channelSize:]
 }
 
 // readError leaves io.EOF bare, as readers of streams expect it.

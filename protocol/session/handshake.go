@@ -36,7 +36,7 @@ func Initiate(rw io.ReadWriteCloser, cfg Config, peer [KeySize]byte) (*Conn, err
 	if err := h.write(nil); err != nil {
 		return nil, err
 	}
-	if _, err := h.read(message2Len, message2Len); err != nil {
+	if _, err := h.read(); err != nil {
 		return nil, err
 	}
 	if err := h.write([]byte(cfg.DeviceID)); err != nil {
@@ -55,13 +55,13 @@ func Respond(rw io.ReadWriteCloser, cfg Config, authorize func(static [KeySize]b
 	if err != nil {
 		return nil, err
 	}
-	if _, err := h.read(message1Len, message1Len); err != nil {
+	if _, err := h.read(); err != nil {
 		return nil, err
 	}
 	if err := h.write(nil); err != nil {
 		return nil, err
 	}
-	payload, err := h.read(message3MinLen, message3MaxLen)
+	payload, err := h.read()
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +87,7 @@ type handshake struct {
 	rw     io.ReadWriteCloser
 	reader *bufio.Reader
 	buf    []byte
+	keyLog func(Keys)
 	// The initiator sends with the first cipher state, the responder with the second. Set by the last message.
 	first, second *noise.CipherState
 }
@@ -114,6 +115,7 @@ func newHandshake(rw io.ReadWriteCloser, cfg Config, initiator bool, peer []byte
 		// Room for the longest message and no more: whoever connects costs this much.
 		reader: bufio.NewReaderSize(rw, lengthSize+message3MaxLen),
 		buf:    make([]byte, 0, lengthSize+message3MaxLen),
+		keyLog: cfg.KeyLog,
 	}, nil
 }
 
@@ -130,17 +132,16 @@ func (h *handshake) write(payload []byte) error {
 	return nil
 }
 
-// read gives the payload of the next message, of which min..max bytes are allowed. The payload is valid until the next
-// call of read or write.
-func (h *handshake) read(min, max int) ([]byte, error) {
+// read gives the payload of the next message. It is valid until the next call of read or write.
+func (h *handshake) read() ([]byte, error) {
 	number := h.state.MessageIndex() + 1
 	header, err := h.reader.Peek(lengthSize)
 	if err != nil {
 		return nil, fmt.Errorf("session: read handshake message %d: %w", number, unexpected(err, len(header) > 0 || number > 1))
 	}
 	n := int(binary.BigEndian.Uint16(header))
-	if n < min || n > max {
-		return nil, fmt.Errorf("%w: message %d of %d bytes", ErrHandshakeLength, number, n)
+	if err := CheckHandshakeLength(number, n); err != nil {
+		return nil, err
 	}
 	message, err := h.reader.Peek(lengthSize + n)
 	if err != nil {
@@ -166,6 +167,7 @@ func unexpected(err error, begun bool) error {
 // conn makes the session. What came behind the last message is the first of its records.
 func (h *handshake) conn(send, recv *noise.CipherState, peer [KeySize]byte, id string) (*Conn, error) {
 	c := &Conn{rw: h.rw, peerKey: peer, peerID: id}
+	h.tellKeys()
 	var err error
 	if c.send, err = takeOver(send); err != nil {
 		return nil, err

@@ -40,8 +40,11 @@ const prologue = "dsoftbus/1"
 // Config is what a device brings to each of its sessions.
 type Config struct {
 	Static   KeyPair
-	DeviceID string    // 1..MaxDeviceID bytes of UTF-8; presented by the dialler
-	Rand     io.Reader // source of the ephemeral key; nil means crypto/rand's. Anything else is for tests
+	DeviceID string // 1..MaxDeviceID bytes of UTF-8; presented by the dialler
+	// KeyLog is given the keys of each session when its handshake is over: only whoever debugs has one, and nothing of a session's secrets
+	// leaves this package without. nil: nobody.
+	KeyLog func(Keys) `json:"-"`
+	Rand   io.Reader  // source of the ephemeral key; nil means crypto/rand's. Anything else is for tests
 }
 
 // Errors of a session, besides those of the connection underneath.
