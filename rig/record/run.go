@@ -21,6 +21,7 @@ const (
 	JUnitFile   = "junit.xml"
 	LatestLink  = "latest"
 	CaptureFile = "capture.pcapng" // a scenario's frames
+	KeysFile    = "keys.log"       // the keys of its sessions, of a run that was told to have them
 
 	workDir     = "work"
 	consoleFile = "console.log"
