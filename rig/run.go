@@ -251,7 +251,7 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 		Shuffle: f.seed, Expected: p.past.durations(),
 		Stops: p.stops, Patience: f.patience, Source: dir,
 		Capture:      suite.Keep(cmp.Or(f.capture, string(suite.KeepFail))), // soak and shell have no flag for it
-		CaptureLimit: int64(f.captureSize) << 20,
+		CaptureLimit: int64(f.captureSize) << 20, KeyLog: f.keyLog,
 	})
 }
 

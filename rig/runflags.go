@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/rig/capture"
+	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/suite"
 
 	"github.com/spf13/cobra"
@@ -41,6 +42,7 @@ type runFlags struct {
 
 	capture     string
 	captureSize int // MiB
+	keyLog      bool
 
 	// What check makes of them.
 	shardIndex, shards int     // shards 0: not sharded
@@ -70,6 +72,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.DurationVar(&f.patience, "debug-wait", suite.DefaultPatience, "how long a scenario that stands still waits for somebody to come to the prompt")
 	flags.StringVar(&f.capture, "capture", string(suite.KeepFail), "keep the network's frames of scenarios: `always`, fail (of those that are not green) or never")
 	flags.IntVar(&f.captureSize, "capture-size", capture.DefaultLimit>>20, "how many `MiB` of frames are kept of one scenario, the first ones")
+	flags.BoolVar(&f.keyLog, "keylog", false, "keep the keys of sessions in "+record.KeysFile+", for rig decode: whoever has them can read all that the sessions carry")
 	flags.BoolVar(&f.saveDurations, "save-durations", false, "write how long scenarios took to scenarios/"+suite.DurationsFile+", by which -shard shares them out")
 }
 

@@ -23,6 +23,8 @@ type Config struct {
 	Limits   Limits
 	Markers  io.Writer // the contract's markers, one line a write
 	Log      io.Writer // for people: what ended a session, why nobody answers
+	// KeyLog gets the keys of each session, a line for each (session.Keys), in one write. Whoever debugs has one; nil: nobody gets them.
+	KeyLog io.Writer
 }
 
 // daemon is what the goroutines of one Run share.
@@ -39,6 +41,7 @@ type daemon struct {
 	links    *links
 	markers  *markers
 	log      *log.Logger
+	keyLog   func(session.Keys) // nil: keys are told to nobody
 
 	ready       chan struct{} // closed when the first announce has gone out and the marker says so
 	announceNow chan struct{} // holds one: someone is waiting to hear of us
@@ -104,6 +107,7 @@ func newDaemon(cfg Config, network Network) (*daemon, error) {
 		links:       newLinks(),
 		markers:     newMarkers(cfg.Markers),
 		log:         log.New(cfg.Log, "dsoftbusd: ", 0),
+		keyLog:      keyLogger(cfg.KeyLog),
 		ready:       make(chan struct{}),
 		announceNow: make(chan struct{}, 1),
 		handshakes:  make(chan struct{}, cfg.Limits.Handshakes),

@@ -226,7 +226,7 @@ func (d *daemon) dial(ctx context.Context, peer *pairedPeer, endpoint netip.Addr
 		return nil, fmt.Errorf("connect to %s: %w", endpoint, err)
 	}
 	sess, err := d.handshake(ctx, raw, func(raw net.Conn) (*session.Conn, error) {
-		return session.Initiate(raw, session.Config{Static: d.static(), DeviceID: d.id}, peer.Key)
+		return session.Initiate(raw, session.Config{Static: d.static(), DeviceID: d.id, KeyLog: d.keyLog}, peer.Key)
 	})
 	if err != nil {
 		return nil, fmt.Errorf("handshake with %s: %w", endpoint, err)

@@ -3,7 +3,7 @@
 // this machine use those sessions.
 //
 // It holds no file access of its own: what a package path means is asked of a packagefsd.Resolver. It never keeps or prints a
-// key of a session, never trusts an announce for more than an address to try, and starts nothing that Run does not wait for.
+// key of a session, except to a key log that it was given, never trusts an announce for more than an address to try, and starts nothing that Run does not wait for.
 //
 // # What runs
 //

@@ -64,7 +64,7 @@ func (d *daemon) answer(ctx context.Context, raw net.Conn) {
 func (d *daemon) letIn(ctx context.Context, raw net.Conn) (*link, error) {
 	var peer *pairedPeer
 	sess, err := d.handshake(ctx, raw, func(raw net.Conn) (*session.Conn, error) {
-		return session.Respond(raw, session.Config{Static: d.static()}, func(static [session.KeySize]byte, id string) error {
+		return session.Respond(raw, session.Config{Static: d.static(), KeyLog: d.keyLog}, func(static [session.KeySize]byte, id string) error {
 			var err error
 			peer, err = d.authorize(static, id)
 			return err

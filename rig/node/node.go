@@ -56,8 +56,9 @@ type Node struct {
 	files record.NodeFiles
 	log   *console.Log
 
-	mu   sync.Mutex
-	life *life // nil when it is not up
+	mu    sync.Mutex
+	life  *life // nil when it is not up
+	keyed bool  // its dsoftbusd was started with a key log, in this life or another
 }
 
 // A life is one machine of a node, from its start to its end.
@@ -490,6 +491,7 @@ func (n *Node) lastWords(program string, from int) string {
 
 // Start starts a supervised service.
 func (n *Node) Start(ctx context.Context, program string, args []string) error {
+	args = n.withKeyLog(program, args)
 	return n.call(ctx, agentapi.MethodStart, agentapi.Start{Program: program, Args: args})
 }
 

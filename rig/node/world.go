@@ -37,6 +37,8 @@ type Config struct {
 	Record   *record.Scenario
 	Slowdown float64 // of this host's machines; silence is judged by it
 
+	// KeyLog has dsoftbusd of every node write down the keys of its sessions, for Keys.
+	KeyLog    bool
 	BeforeRun func() // called before a machine first runs; nil: nothing
 }
 

@@ -43,7 +43,7 @@ func TestDocumentNamesEverything(t *testing.T) {
 			t.Errorf("docs/record.md lacks the row %s", row)
 		}
 	}
-	for _, name := range []string{EventsFile, SummaryFile, JUnitFile, LatestLink, CaptureFile, workDir, consoleFile, journalFile, qemuLogFile, qemuCmdFile} {
+	for _, name := range []string{EventsFile, SummaryFile, JUnitFile, LatestLink, CaptureFile, KeysFile, workDir, consoleFile, journalFile, qemuLogFile, qemuCmdFile} {
 		if !strings.Contains(doc, name) {
 			t.Errorf("docs/record.md does not name %s", name)
 		}

@@ -40,6 +40,9 @@ func (s *Scenario) Work() string { return filepath.Join(s.dir, workDir) }
 // Capture returns the file of the frames that crossed the scenario's network, which package capture makes.
 func (s *Scenario) Capture() string { return filepath.Join(s.dir, CaptureFile) }
 
+// Keys returns the file of the keys of the scenario's sessions, which there is only where a run was told to have it.
+func (s *Scenario) Keys() string { return filepath.Join(s.dir, KeysFile) }
+
 // Append records an event with the time and the seconds since the folder was made, unless it has a time already. It returns once the
 // event is in the file. The first failure to write is returned, names the file, and ends the writing; later calls pass events on to the
 // sink and return nil.

@@ -37,6 +37,7 @@ type Config struct {
 
 	Capture      Keep  // of which scenarios frames are kept; "": KeepNever
 	CaptureLimit int64 // bytes of one scenario's; 0: capture.DefaultLimit
+	KeyLog       bool  // the keys of sessions are collected, of whatever scenario
 
 	Stops    scenario.Stops // where a scenario stands still
 	Patience time.Duration  // how long it then waits for somebody to come to the prompt; 0: DefaultPatience
@@ -288,7 +289,7 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 	w, err := worker.Start(ctx, ScenarioJob, Job{
 		Name: t.name, Of: t.of(), File: t.item.File, RunDir: run.Dir(), Slowdown: r.slowdown(), Root: os.Geteuid() == 0,
 		Hardware: hardware, Stops: r.cfg.Stops, Patience: r.cfg.Patience, Source: r.cfg.Source,
-		Capture: r.cfg.Capture, CaptureLimit: r.cfg.CaptureLimit,
+		Capture: r.cfg.Capture, CaptureLimit: r.cfg.CaptureLimit, KeyLog: r.cfg.KeyLog,
 	}, given...)
 	for _, f := range given {
 		f.Close() // it is the worker's, and its name ends with that

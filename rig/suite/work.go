@@ -44,6 +44,8 @@ type Job struct {
 	// Capture says what is kept of the network's frames, and CaptureLimit how many bytes.
 	Capture      Keep  `json:"capture,omitempty"`
 	CaptureLimit int64 `json:"capture_limit,omitempty"`
+	// KeyLog has the keys of sessions collected in the scenario's folder.
+	KeyLog bool `json:"key_log,omitempty"`
 	// Root says whether the run was started by root; inside its namespaces a
 	// worker always looks like root.
 	Root bool `json:"root"`
@@ -125,7 +127,7 @@ func (p *play) run(ctx context.Context) record.Event {
 	p.phase("network", time.Since(begin))
 	world, err := node.NewWorld(node.Config{
 		Hardware: p.job.Hardware, LAN: network, Script: script, Work: p.rec.Work(), Record: p.rec, Slowdown: p.job.Slowdown,
-		BeforeRun: p.capture.Await,
+		BeforeRun: p.capture.Await, KeyLog: p.job.KeyLog,
 	})
 	if err != nil {
 		return brokenHost(errors.Join(err, network.Close()))
@@ -151,6 +153,9 @@ func (p *play) run(ctx context.Context) record.Event {
 		world.DumpPanicked(context.WithoutCancel(ctx))
 	}
 	begin = time.Now()
+	if err := world.Keys(context.WithoutCancel(ctx), p.rec.Keys()); err != nil {
+		p.tell(record.Event{Kind: record.KindWarning, Text: err.Error()})
+	}
 	if !p.job.keeps(outcome.Result) {
 		p.capture.Drop()
 	}

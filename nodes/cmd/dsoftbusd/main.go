@@ -8,8 +8,10 @@ package dsoftbusd
 import (
 	"context"
 	"flag"
+	"fmt"
 	"io"
 	"net/netip"
+	"os"
 
 	"dsoftbus-rig/nodes/cli"
 	"dsoftbus-rig/nodes/device"
@@ -34,6 +36,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	listen := flags.String("listen", ":34567", "TCP `address` for sessions")
 	announcePort := flags.Uint("announce-port", 37020, "UDP port of announces")
 	group := flags.String("group", "239.42.0.1", "multicast group of announces")
+	keyLog := flags.String("keylog", "", "`file` to append the keys of sessions to, for debugging: whoever has it can read all that they carry")
 	iface := flags.String("interface", "eth0", "network interface of announces")
 	flags.IntVar(&limits.PK.MaxPath, "pk-max-path", limits.PK.MaxPath, "longest path served, with its prefix, in bytes")
 	flags.IntVar(&limits.PK.MaxRead, "pk-max-read", limits.PK.MaxRead, "longest read served, in bytes; existing peers accept 128")
@@ -55,6 +58,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
+	var keys io.Writer
+	if *keyLog != "" {
+		f, err := os.OpenFile(*keyLog, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return fmt.Errorf("open the key log: %w", err)
+		}
+		defer f.Close()
+		keys = f
+	}
 	network, err := dsoftbusd.LAN{
 		Interface:    *iface,
 		Group:        address,
@@ -72,5 +84,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		Limits:   limits,
 		Markers:  stdout,
 		Log:      stderr,
+		KeyLog:   keys,
 	}, network)
 }

@@ -35,6 +35,7 @@ func TestUsage(t *testing.T) {
 		{[]string{"-config", dir, "-group", "nonsense"}, 2, "-group"},
 		{[]string{"-config", dir, "-group", "10.0.0.1", "-listen", ":0"}, 1, "not an IPv4 multicast"},
 		{[]string{"-config", dir, "-announce-port", "70000"}, 2, "-announce-port"},
+		{[]string{"-config", dir, "-keylog", filepath.Join(dir, "nowhere", "keys"), "-listen", ":0"}, 1, "open the key log"},
 		{[]string{"-config", dir, "-listen", "256.0.0.1:1"}, 1, "listen for sessions"},
 		{[]string{"-config", dir, "-listen", ":0", "-socket", filepath.Join(dir, "s"), "-pk-max-read", "70000"}, 1, "read limit"},
 	} {
