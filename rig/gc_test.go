@@ -34,7 +34,7 @@ func oldRun(t *testing.T, root, name string, days int, result record.Result) str
 	return path
 }
 
-func exists(path string) bool {
+func isThere(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
@@ -51,17 +51,17 @@ func TestGC(t *testing.T) {
 		return string(out)
 	}
 	out := gc("-n")
-	if !strings.Contains(out, "would remove "+stale) || !strings.Contains(out, "it is older than 14d\n") || !strings.Contains(out, "\nwould remove 1 of 3 records, ") || !exists(stale) {
+	if !strings.Contains(out, "would remove "+stale) || !strings.Contains(out, "it is older than 14d\n") || !strings.Contains(out, "\nwould remove 1 of 3 records, ") || !isThere(stale) {
 		t.Errorf("-n: %s", out)
 	}
 	out = gc()
-	if !strings.Contains(out, "removed 1 of 3 records") || exists(stale) || !exists(failed) || !exists(fresh) {
+	if !strings.Contains(out, "removed 1 of 3 records") || isThere(stale) || !isThere(failed) || !isThere(fresh) {
 		t.Errorf("%s", out)
 	}
 	if out = gc(); !strings.Contains(out, "removed 0 of 2 records") {
 		t.Errorf("%s", out)
 	}
-	if out = gc("-keep-failed", "0"); exists(failed) || !exists(fresh) {
+	if out = gc("-keep-failed", "0"); isThere(failed) || !isThere(fresh) {
 		t.Errorf("%s", out)
 	}
 
@@ -75,7 +75,7 @@ func TestGC(t *testing.T) {
 	if err := os.Rename(run.Dir(), on); err != nil {
 		t.Fatal(err)
 	}
-	if out = gc("-keep-failed", "0"); !strings.Contains(out, "kept "+on+": its run goes on\n") || !exists(on) {
+	if out = gc("-keep-failed", "0"); !strings.Contains(out, "kept "+on+": its run goes on\n") || !isThere(on) {
 		t.Errorf("%s", out)
 	}
 }
@@ -87,11 +87,11 @@ func TestTidyUp(t *testing.T) {
 	oldRun(t, root, "fresh", 1, record.Passed)
 	said := ""
 	tidyUp(t.Context(), root, current, func(text string) { said += text })
-	if said != "" || !exists(current) {
+	if said != "" || !isThere(current) {
 		t.Errorf("said %q", said)
 	}
 	tidyUp(t.Context(), root, "", func(text string) { said += text })
-	if !strings.HasPrefix(said, "removed 1 old records, ") || exists(current) {
+	if !strings.HasPrefix(said, "removed 1 old records, ") || isThere(current) {
 		t.Errorf("said %q", said)
 	}
 }
