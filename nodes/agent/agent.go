@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/coverage"
 	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/nodes/journal"
 	"dsoftbus-rig/nodes/stacks"
@@ -72,6 +73,10 @@ func Run(ctx context.Context) error {
 		return err
 	}
 	faults := &impairer{network: network, modules: moduleDir}
+	asker := stacks.NewAsker(stacks.Dir)
+	if coverage.On {
+		counters = asker
+	}
 	s := &Server{
 		Journal:    journal.NewWriter(journalPort, monotonic),
 		Supervisor: NewSupervisor(),
@@ -80,7 +85,7 @@ func Run(ctx context.Context) error {
 		Impair:     faults.impair,
 		Impairment: faults.impairment,
 		StepClock:  stepClock,
-		Stacks:     stacks.NewAsker(stacks.Dir).Ask,
+		Stacks:     asker.Ask,
 	}
 	host, err := newHostWatch(control)
 	if err != nil {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/coverage"
 	"dsoftbus-rig/nodes/journal"
 	"dsoftbus-rig/nodes/stacks"
 
@@ -153,6 +154,9 @@ func decode(r agentapi.Request, into any) error {
 
 // call carries out a method that is answered and done.
 func (s *Server) call(ctx context.Context, r agentapi.Request) (any, error) {
+	if coverage.On && r.Method == agentapi.MethodCoverage {
+		return covered(ctx)
+	}
 	switch r.Method {
 	case agentapi.MethodInfo:
 		return s.info()

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/coverage"
 	procs "dsoftbus-rig/nodes/process"
 
 	"golang.org/x/sys/unix"
@@ -169,6 +170,13 @@ func (t *terminal) spared(typed []byte) []byte {
 func (t *terminal) hangUp() {
 	members, done := t.session()
 	defer done()
+	if coverage.On {
+		var pids []int
+		for _, m := range members {
+			pids = append(pids, m.pid)
+		}
+		writeCoverage(context.Background(), pids)
+	}
 	// The kernel sends SIGHUP to the leader and the group in front; the others have no
 	// terminal any more either.
 	_ = t.master.Close()

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/coverage"
 	"dsoftbus-rig/nodes/journal"
 
 	"golang.org/x/sys/unix"
@@ -105,6 +106,9 @@ func (l *lenient) Write(b []byte) (int, error) {
 
 // signal sends sig to the program's whole process group.
 func (p *process) signal(sig unix.Signal) error {
+	if coverage.On {
+		lastWill(p.cmd.Process.Pid, sig)
+	}
 	err := unix.Kill(-p.cmd.Process.Pid, sig)
 	if errors.Is(err, unix.ESRCH) {
 		return nil

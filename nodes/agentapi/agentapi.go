@@ -56,6 +56,7 @@ const (
 	MethodStacks    = "stacks"    // Stacks -> nothing; then frames, the last one FrameEnd
 	MethodServices  = "services"  // nothing -> []Service
 	MethodRestart   = "restart"   // Restart -> nothing
+	MethodCoverage  = "coverage"  // nothing -> Coverage; only of a machine whose programs count
 
 	MethodImpair     = "impair"     // Impairment -> ImpairmentStatistics, of the one that this replaces
 	MethodImpairment = "impairment" // nothing -> ImpairmentStatistics, of the one in force
@@ -132,6 +133,17 @@ type Restart struct {
 	// File is the program to start, of the service's name; none: the one it had.
 	File   string        `json:"file,omitempty"`
 	Within time.Duration `json:"within_ns"`
+}
+
+// CoverageDir is where the programs of a machine that count which of their statements run write that down: GOCOVERDIR. It is a folder of such a machine's
+// image, in memory as all of it.
+const CoverageDir = "/run/coverage"
+
+// Coverage says what has run in a machine so far: files of CoverageDir, each of them whole. A program that runs was asked to write its own before.
+type Coverage struct {
+	Files []string `json:"files"` // their names, to be read with MethodGet
+	// Missing says of whom there is less than there could be, and why.
+	Missing []string `json:"missing,omitempty"`
 }
 
 // Put writes a file, which appears whole or not at all, and makes the folders above

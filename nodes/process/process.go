@@ -100,7 +100,21 @@ func Catches(proc string, pid, signal int) (bool, error) {
 
 // Session returns the ids of the processes of a session, which is named by the id of the process that leads it or led it, in rising order. Processes
 // that have ended and were not waited for are left out.
-func Session(proc string, leader int) ([]int, error) {
+func Session(proc string, leader int) ([]int, error) { return members(proc, sessionField, leader) }
+
+// Group returns the ids of the processes of a process group, as Session does of a session.
+func Group(proc string, leader int) ([]int, error) { return members(proc, groupField, leader) }
+
+// Fields of a process's stat (proc(5)), counted from the one behind its name.
+const (
+	stateField = iota
+	_          // parent
+	groupField
+	sessionField
+)
+
+// members returns the ids of the processes that have that number in a field of their stat.
+func members(proc string, field, number int) ([]int, error) {
 	files, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "stat"))
 	if err != nil {
 		return nil, err
@@ -113,7 +127,7 @@ func Session(proc string, leader int) ([]int, error) {
 		}
 		// The second field is the name in parentheses, which may hold anything; state, parent, group and session follow.
 		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		if len(fields) < 4 || fields[0] == "Z" || fields[3] != strconv.Itoa(leader) {
+		if len(fields) <= sessionField || fields[stateField] == "Z" || fields[field] != strconv.Itoa(number) {
 			continue
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))

@@ -103,7 +103,7 @@ func TestSession(t *testing.T) {
 		"3":  "3 (sh) S 1 3 3 34816 3 0",
 		"20": "20 (a ) b) R 3 20 3 34816",
 		"4":  "4 (gone) Z 3 3 3 0",
-		"5":  "5 (other) S 3 3 5 0",
+		"5":  "5 (other) S 3 9 5 0",
 		"6":  "6 (short",
 	} {
 		if err := os.WriteFile(filepath.Join(proc, pid, "stat"), []byte(stat), 0o644); err != nil {
@@ -114,6 +114,14 @@ func TestSession(t *testing.T) {
 		if got, err := Session(proc, leader); err != nil || !slices.Equal(got, want) {
 			t.Errorf("session %d: %v, %v; want %v", leader, got, err, want)
 		}
+	}
+	for leader, want := range map[int][]int{3: {3}, 9: {5}, 20: {20}, 5: nil} {
+		if got, err := Group(proc, leader); err != nil || !slices.Equal(got, want) {
+			t.Errorf("group %d: %v, %v; want %v", leader, got, err, want)
+		}
+	}
+	if got, err := Group(Proc, unix.Getpgrp()); err != nil || !slices.Contains(got, os.Getpid()) {
+		t.Errorf("my own group: %v, %v; I am %d", got, err, os.Getpid())
 	}
 	own, err := unix.Getsid(0)
 	if err != nil {

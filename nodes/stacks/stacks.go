@@ -83,16 +83,25 @@ func (a *Asker) Ask(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("goroutines of %s: %w", name, err)
 	}
+	text, err := a.AskProcess(ctx, pid)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("goroutines of %s: its %w", name, err)
+	}
+	return text, err
+}
+
+// AskProcess is Ask for one process by its id. Its errors are sentences that begin with the process: "process 51 cannot be reached".
+func (a *Asker) AskProcess(ctx context.Context, pid int) ([]byte, error) {
 	done, err := a.turn(ctx, pid)
 	if err != nil {
 		return nil, err
 	}
 	defer done()
 	text, err := a.ask(ctx, pid)
-	if err != nil {
-		return nil, fmt.Errorf("goroutines of %s: its process %d %w", name, pid, err)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("process %d %w", pid, err)
 	}
-	return text, nil
+	return text, err
 }
 
 // turn waits until nobody else asks a process: two signals may become one, and so two answers.
@@ -204,6 +213,11 @@ func answers(pid int) error {
 		return errors.New("would die of SIGUSR1: it has hardly begun, or does not answer at all; ask again")
 	}
 	return nil
+}
+
+// Tells reports whether a process is of a program that can answer.
+func Tells(pid int) (bool, error) {
+	return telling(filepath.Join(process.Proc, strconv.Itoa(pid), "exe"))
 }
 
 // mark is in every program that can call Write: the name of that function, which a Go program has in it even when it is stripped.

@@ -324,6 +324,9 @@ func TestCalls(t *testing.T) {
 	if err := m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: "no-such-program"}, nil); err == nil || !strings.Contains(err.Error(), "not found") {
 		t.Fatalf("refused start: %v", err)
 	}
+	if _, err := m.Coverage(t.Context()); err == nil || !strings.Contains(err.Error(), `no call "coverage"`) {
+		t.Errorf("coverage of programs that do not count: %v", err)
+	}
 	if err := m.Call(t.Context(), "dance", nil, nil); err == nil || !strings.Contains(err.Error(), `no call "dance"`) {
 		t.Fatalf("unknown call: %v", err)
 	}

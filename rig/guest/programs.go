@@ -42,3 +42,10 @@ func (c *Client) Services(ctx context.Context) ([]agentapi.Service, error) {
 func (c *Client) Restart(ctx context.Context, program, file string, within time.Duration) error {
 	return c.Call(ctx, agentapi.MethodRestart, agentapi.Restart{Program: program, File: file, Within: within}, nil)
 }
+
+// Coverage has the programs of a machine that count write their counters, and returns what there is to be pulled from agentapi.CoverageDir.
+func (c *Client) Coverage(ctx context.Context) (agentapi.Coverage, error) {
+	var out agentapi.Coverage
+	err := c.Call(ctx, agentapi.MethodCoverage, nil, &out)
+	return out, err
+}

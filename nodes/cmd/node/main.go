@@ -32,6 +32,7 @@ import (
 	"dsoftbus-rig/nodes/cmd/prlimit"
 	selftestclient "dsoftbus-rig/nodes/cmd/selftest-client"
 	"dsoftbus-rig/nodes/cmd/vitals"
+	"dsoftbus-rig/nodes/coverage"
 	"dsoftbus-rig/nodes/stacks"
 )
 
@@ -96,6 +97,11 @@ func handleSignals(parent context.Context, stderr io.Writer) (ctx context.Contex
 			case sig := <-ends:
 				cancel(ending{sig})
 			case <-asked:
+				if coverage.On { // before the answer, by which whoever asks knows that it is written
+					if err := coverage.Write(); err != nil {
+						fmt.Fprintln(stderr, err)
+					}
+				}
 				if err := stacks.Write(stacksDir); err != nil {
 					fmt.Fprintln(stderr, err)
 				}

@@ -181,6 +181,46 @@ func TestStacks(t *testing.T) {
 	}
 }
 
+// A binary that counts has written what has run when it answers, however it ends then.
+func TestCoverage(t *testing.T) {
+	dir, binary := t.TempDir(), filepath.Join(t.TempDir(), "node")
+	build := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-cover", "-covermode=atomic", "-tags=covered",
+		"-coverpkg=dsoftbus-rig/nodes/...", "-ldflags=-X main.stacksDir="+stacksOf(links), "-o", binary, ".")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %v\n%s", build, err, out)
+	}
+	cmd := exec.CommandContext(t.Context(), binary, "netbench", "serve", "-listen", "127.0.0.1:0")
+	cmd.Env = append(os.Environ(), "GOCOVERDIR="+dir)
+	p := &process{cmd: cmd, lines: make(chan string, 100), stderr: new(bytes.Buffer)}
+	p.run(t)
+	p.want(t, "netbench: ready")
+	counters := func() int {
+		found, err := filepath.Glob(filepath.Join(dir, "covcounters.*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	if n := counters(); n != 0 {
+		t.Errorf("%d files of counters before anybody asked", n)
+	}
+	asker := stacks.NewAsker(stacksOf(links))
+	for i := range 2 {
+		if text, err := asker.AskProcess(t.Context(), p.cmd.Process.Pid); err != nil || !strings.Contains(string(text), "netbench.serve(") {
+			t.Fatalf("%v:\n%s", err, text)
+		}
+		if n := counters(); n != i+1 {
+			t.Errorf("%d files of counters after %d answers", n, i+1)
+		}
+	}
+	p.cmd.Process.Kill()
+	p.end()
+	out, err := exec.CommandContext(t.Context(), "go", "tool", "covdata", "percent", "-pkg=dsoftbus-rig/nodes/cmd/netbench", "-i="+dir).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "% of statements") || strings.Contains(string(out), "\t0.0%") || strings.Contains(string(out), " 0.0%") {
+		t.Errorf("what was counted: %s, %v; standard error:\n%s", out, err, p.stderr)
+	}
+}
+
 // What ends a program's context is said by name, and counts as an interrupt.
 func TestHandleSignals(t *testing.T) {
 	ctx, stop := handleSignals(t.Context(), io.Discard)
