@@ -60,7 +60,7 @@ func debuggerFor(ctx context.Context, cfg Config, unoptimized bool) (*Debugger, 
 		return nil, err
 	}
 	defer cache.close()
-	id, err := buildID(gotool, cfg.SourceDir)
+	id, err := buildID(gotool, cfg.SourceDir, false)
 	if err != nil {
 		return nil, err
 	}

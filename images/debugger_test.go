@@ -45,7 +45,7 @@ func TestDebugInformationIsOfTheSameCode(t *testing.T) {
 	source := writeTree(t, programsTree())
 	c, _ := testCache(t, t.TempDir())
 	g := goFor(t, source)
-	plain, err := c.get(t.Context(), programsLayer(g, source))
+	plain, err := c.get(t.Context(), programsLayer(g, source, false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,7 +74,7 @@ func TestDebugInformationIsOfTheSameCode(t *testing.T) {
 			t.Errorf("section %s differs: at %#x and %#x", name, wantAt[name], gotAt[name])
 		}
 	}
-	if id, err := buildID(g, source); err != nil || id != wantID || id != gotID {
+	if id, err := buildID(g, source, false); err != nil || id != wantID || id != gotID {
 		t.Errorf("build ids: image %s, debug %s, expected %s (%v)", wantID, gotID, id, err)
 	}
 	if f, err := elf.NewFile(bytes.NewReader(debug)); err != nil || !slices.ContainsFunc(f.Sections, func(s *elf.Section) bool { return strings.HasPrefix(s.Name, ".debug_info") }) {
@@ -92,7 +92,7 @@ func TestBuildIDFollowsTheSource(t *testing.T) {
 		tree := programsTree()
 		tree["nodes/agent/agent.go"] = append(tree["nodes/agent/agent.go"], change...)
 		source := writeTree(t, tree)
-		got, err := buildID(goFor(t, source), source)
+		got, err := buildID(goFor(t, source), source, false)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -54,6 +54,9 @@ type Config struct {
 	// driver it needs built in. It is an error without Kernel.
 	Modules string
 
+	// Cover has the machine's programs count which of their statements run. They are an image of their own.
+	Cover bool
+
 	// Log, if not nil, is told of every step that takes time, in one line
 	// without a newline. It is called by one goroutine at a time.
 	Log func(step string)
@@ -70,6 +73,9 @@ type Set struct {
 	// KernelSource says where the kernel comes from: "debian package NAME
 	// VERSION", "-kernel FILE", or "host FILE".
 	KernelSource string
+
+	// Cover is that of the Config.
+	Cover bool
 
 	// ID is the SHA-256 of all that went in, in hex.
 	ID string
@@ -120,7 +126,7 @@ func build(ctx context.Context, cfg Config) (*Set, error) {
 		return err
 	})
 	group.Go(func() (err error) {
-		nodes, err = cache.get(ctx, programsLayer(gotool, cfg.SourceDir))
+		nodes, err = cache.get(ctx, programsLayer(gotool, cfg.SourceDir, cfg.Cover))
 		return err
 	})
 	if err := group.Wait(); err != nil {
@@ -136,6 +142,7 @@ func build(ctx context.Context, cfg Config) (*Set, error) {
 		Initrd:        whole.file(initrdFile),
 		KernelRelease: kernel.Facts[factRelease],
 		KernelSource:  kernel.Facts[factSource],
+		Cover:         cfg.Cover,
 		ID:            whole.ID,
 		ManifestPath:  whole.file(manifestFile),
 		Built:         cache.built,

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"dsoftbus-rig/nodes/agentapi"
 )
 
 // programsSources is where all the source of the machine's programs lies that is
@@ -32,24 +34,33 @@ const factPrograms = "programs"
 // programsLayer is the programs of nodes/cmd, in /bin: one binary, and a link to
 // it with the name of each, by which it knows what to be. The agent is what
 // u-root's init calls uinit, the first program it starts.
-func programsLayer(g *goTool, source string) layer {
+//
+// With cover it is the same programs, which count which of their statements run; and a layer of
+// another name, so that neither can be taken for the other, nor makes the other go from the cache.
+func programsLayer(g *goTool, source string, cover bool) layer {
+	p := programsBuild{g: g, source: source, layer: "nodes"}
+	doing := "compiling the machine's programs"
+	if cover {
+		p.layer, p.flags = "covered", coverFlags
+		doing += ", which count what of them runs"
+	}
 	return layer{
-		name:  "nodes",
-		doing: "compiling the machine's programs",
+		name:  p.layer,
+		doing: doing,
 		inputs: func() ([]Input, error) {
 			in, err := programsInputs(source)
 			if err != nil {
 				return nil, err
 			}
 			in = append(in, g.inputs...)
-			return append(in, recipe("programs.go", "archive.go", "golang.go"), Input{"flags", stripFlags}), nil
+			return append(in, recipe("programs.go", "archive.go", "golang.go"), Input{"flags", strings.Join(append([]string{stripFlags}, p.flags...), " ")}), nil
 		},
 		build: func(ctx context.Context, dir string) (result, error) {
 			work, err := os.MkdirTemp(filepath.Dir(dir), tempPrefix)
 			if err != nil {
 				return result{}, err
 			}
-			programs, err := buildPrograms(ctx, g, source, work, dir)
+			programs, err := p.build(ctx, work, dir)
 			found := result{facts: map[string]string{factPrograms: strings.Join(programs, " ")}}
 			return found, errors.Join(err, os.RemoveAll(work))
 		},
@@ -80,10 +91,23 @@ func programsInputs(source string) ([]Input, error) {
 	return fileInputs(source, names...)
 }
 
-// buildPrograms compiles the programs and writes the layer to dir. It returns
-// their names.
-func buildPrograms(ctx context.Context, g *goTool, source, work, dir string) ([]string, error) {
-	programs, err := checkProgramSources(ctx, g, source)
+// coverFlags has the go command make programs that count which of their own statements run, and can write
+// that while they do (package nodes/coverage). What is not the project's own is not counted.
+var coverFlags = []string{"-cover", "-covermode=atomic", "-coverpkg=./nodes/...,./protocol/...", "-tags=covered"}
+
+// A programsBuild is how the layer of the programs is made.
+type programsBuild struct {
+	g      *goTool
+	source string
+	layer  string
+	flags  []string // of the go command, beside those of every build
+}
+
+// build compiles the programs and writes the layer to dir. It returns their
+// names.
+func (p programsBuild) build(ctx context.Context, work, dir string) ([]string, error) {
+	g, source := p.g, p.source
+	programs, err := checkProgramSources(ctx, g, source, p.flags...)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +115,7 @@ func buildPrograms(ctx context.Context, g *goTool, source, work, dir string) ([]
 		return nil, fmt.Errorf("%s has no program called agent, the first that a machine starts", filepath.Join(source, programsDir, binaryName))
 	}
 	binary := filepath.Join(work, binaryName)
-	if err := compileNode(ctx, g, source, binary, stripFlags); err != nil {
+	if err := compileNode(ctx, g, source, binary, stripFlags, p.flags...); err != nil {
 		return nil, err
 	}
 	var a archive
@@ -102,12 +126,16 @@ func buildPrograms(ctx context.Context, g *goTool, source, work, dir string) ([]
 		a.link("bin/"+name, "/bin/"+binaryName)
 	}
 	a.link("bin/uinit", "/bin/agent")
-	return programs, a.write(dir, "nodes")
+	if p.layer == "covered" {
+		// Before any program runs: each looks for it when it begins.
+		a.dir(strings.TrimPrefix(agentapi.CoverageDir, "/"), 0o755)
+	}
+	return programs, a.write(dir, p.layer)
 }
 
 // compileNode compiles the programs' binary with the given flags of the linker, and further ones of the go command.
 func compileNode(ctx context.Context, g *goTool, source, binary, linkerFlags string, more ...string) error {
-	id, err := buildID(g, source)
+	id, err := buildID(g, source, slices.Contains(more, coverFlags[0]))
 	if err != nil {
 		return err
 	}
@@ -118,11 +146,15 @@ func compileNode(ctx context.Context, g *goTool, source, binary, linkerFlags str
 }
 
 // buildID is the GNU build id of the programs' binary, in hex: by it a debugger finds the debug information that a stripped program lacks.
-// It depends on what the code is made from, and not on how much else is in the file, so a binary with debug information has it, too.
-func buildID(g *goTool, source string) (string, error) {
+// It depends on what the code is made from, and not on how much else is in the file, so a binary with debug information has it, too. One that
+// counts what of it runs is other code.
+func buildID(g *goTool, source string, cover bool) (string, error) {
 	in, err := programsInputs(source)
 	if err != nil {
 		return "", err
+	}
+	if cover {
+		in = append(in, Input{"flags", strings.Join(coverFlags, " ")})
 	}
 	return inputID(binaryName, append(in, g.inputs...))[:40], nil
 }
@@ -130,7 +162,7 @@ func buildID(g *goTool, source string) (string, error) {
 // checkProgramSources makes sure that everything compiled in is an input. It
 // returns the names of the programs: the folders of programsDir whose packages
 // are compiled in.
-func checkProgramSources(ctx context.Context, g *goTool, source string) (programs []string, err error) {
+func checkProgramSources(ctx context.Context, g *goTool, source string, flags ...string) (programs []string, err error) {
 	source, err = filepath.EvalSymlinks(source)
 	if err != nil {
 		return nil, err
@@ -139,7 +171,8 @@ func checkProgramSources(ctx context.Context, g *goTool, source string) (program
 	if err != nil {
 		return nil, err
 	}
-	out, err := g.build(ctx, g.command(source, "list", "-deps", "-json=Dir,ImportPath,Standard,Module,EmbedFiles", "./"+programsDir+"/"+binaryName))
+	args := append([]string{"list", "-deps", "-json=Dir,ImportPath,Standard,Module,EmbedFiles"}, flags...)
+	out, err := g.build(ctx, g.command(source, append(args, "./"+programsDir+"/"+binaryName)...))
 	if err != nil {
 		return nil, err
 	}

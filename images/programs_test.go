@@ -1,12 +1,15 @@
 package images
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -62,7 +65,7 @@ func TestProgramsLayer(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	c, _ := testCache(t, t.TempDir())
-	e, err := c.get(t.Context(), programsLayer(goFor(t, source), source))
+	e, err := c.get(t.Context(), programsLayer(goFor(t, source), source, false))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -159,7 +162,7 @@ func TestProgramsLayerFails(t *testing.T) {
 			maps.DeleteFunc(tree, func(name string, _ []byte) bool { text, ok := test.change[name]; return ok && text == "" })
 			source := writeTree(t, tree)
 			c, _ := testCache(t, t.TempDir())
-			_, err := c.get(t.Context(), programsLayer(goFor(t, source), source))
+			_, err := c.get(t.Context(), programsLayer(goFor(t, source), source, false))
 			if err == nil {
 				t.Fatal("no error")
 			}
@@ -222,5 +225,75 @@ func TestCommandEndsWithContext(t *testing.T) {
 	}
 	if err := <-ended; err != nil {
 		t.Error(err)
+	}
+}
+
+// Programs that count are other code in another layer, with the folder that they write to, and from other files than ordinary ones.
+func TestCoveredLayer(t *testing.T) {
+	tree := programsTree()
+	tree["nodes/agent/on.go"] = []byte("//go:build covered\n\npackage agent\n\nimport _ \"runtime/coverage\"\n")
+	source := writeTree(t, tree)
+	g := goFor(t, source)
+	c, _ := testCache(t, t.TempDir())
+	ordinary, err := c.get(t.Context(), programsLayer(g, source, false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	covered, err := c.get(t.Context(), programsLayer(g, source, true))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if ordinary.Layer == covered.Layer || ordinary.ID == covered.ID {
+		t.Errorf("layers %s-%s and %s-%s", ordinary.Layer, ordinary.ID, covered.Layer, covered.ID)
+	}
+	was, is := readArchive(t, ordinary.file("nodes.cpio")), readArchive(t, covered.file("covered.cpio"))
+	if dir := is["run/coverage"]; dir.mode != cpio.S_IFDIR|0o755 {
+		t.Errorf("the folder that is written to: mode %o", dir.mode)
+	}
+	if _, found := was["run/coverage"]; found {
+		t.Error("ordinary programs have a folder for what they do not count")
+	}
+	_, _, wasID := loaded(t, was["bin/node"].content)
+	_, _, isID := loaded(t, is["bin/node"].content)
+	if wasID == isID {
+		t.Errorf("both have the build id %s, so a debugger would take the one for the other", isID)
+	}
+
+	// The real program says what it has counted, of the project's packages alone.
+	node, dir := writeFile(t, "agent", string(is["bin/node"].content)), t.TempDir()
+	if err := os.Chmod(node, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), node)
+	cmd.Env = append(os.Environ(), "GOCOVERDIR="+dir)
+	if out, err := cmd.CombinedOutput(); err != nil || string(out) != "hello 1\n" {
+		t.Fatalf("it says %q, %v", out, err)
+	}
+	out, err := exec.CommandContext(t.Context(), "go", "tool", "covdata", "pkglist", "-i="+dir).Output()
+	if err != nil || !slices.Equal(strings.Fields(string(out)), []string{
+		"tiny/nodes/agent", "tiny/nodes/cmd/agent", "tiny/nodes/cmd/node", "tiny/nodes/cmd/other", "tiny/nodes/cmd/other/deeper", "tiny/protocol/wire",
+	}) {
+		t.Errorf("packages that were counted: %q, %v", out, err)
+	}
+}
+
+// The project's ordinary programs have nothing in them of counting, not even the code that would ask for it.
+func TestOrdinaryProgramsDoNotCount(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "node")
+	if err := compileNode(t.Context(), goFor(t, ".."), "..", binary, stripFlags); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Names of functions are in a stripped program, too.
+	if !bytes.Contains(content, []byte("dsoftbus-rig/nodes/agent.(*Supervisor).Kill")) {
+		t.Error("no functions are named in it")
+	}
+	for _, name := range []string{"runtime/coverage.", "internal/coverage/", "nodes/coverage.", "nodes/agent.covered", "nodes/agent.lastWill", "nodes/agent.writeCoverage", "GOCOVERDIR"} {
+		if bytes.Contains(content, []byte(name)) {
+			t.Errorf("%s is in it", name)
+		}
 	}
 }

@@ -160,7 +160,7 @@ func brief(err error) string {
 
 // Hardware is what machines are made of on this host.
 func (h *Host) Hardware(set *images.Set) machine.Hardware {
-	return machine.Hardware{QEMU: h.QEMU, Accel: h.Accel, TSC: h.TSC, Kernel: set.Kernel, Initrd: set.Initrd}
+	return machine.Hardware{QEMU: h.QEMU, Accel: h.Accel, TSC: h.TSC, Kernel: set.Kernel, Initrd: set.Initrd, Cover: set.Cover}
 }
 
 // Record is the host as a record has it, for machines with that kernel.

@@ -34,7 +34,9 @@ func TestCommandLine(t *testing.T) {
 	bare.MAC, bare.TSC, bare.Append = "", 0, "loglevel=6"
 	clone := testSpec()
 	clone.RAM, clone.Incoming, clone.Handover = "/cache/save,1/ram", true, true
-	for name, spec := range map[string]Spec{"tcg": testSpec(), "kvm": kvm, "bare": bare, "clone": clone} {
+	covered := testSpec()
+	covered.Cover = true
+	for name, spec := range map[string]Spec{"covered": covered, "tcg": testSpec(), "kvm": kvm, "bare": bare, "clone": clone} {
 		t.Run(name, func(t *testing.T) {
 			golden := filepath.Join("testdata", name+".golden")
 			got := strings.ReplaceAll(spec.CommandLine(), " -", " \\\n  -")

@@ -28,6 +28,8 @@ type Hardware struct {
 	Kernel string `json:"kernel"`  // path of a bzImage, or of a vmlinux with a PVH note
 	Initrd string `json:"initrd"`  // path of the initramfs
 	Saved  Saved  `json:"saved"`   // what nodes are cloned from; its zero value: every machine boots
+	// Cover says that the programs in Initrd count which of their statements run, and has them write it to agentapi.CoverageDir.
+	Cover bool `json:"cover,omitempty"`
 }
 
 // Saved is a machine that was booted and saved.
@@ -107,6 +109,9 @@ func (s Spec) Args() []string {
 		accel, cpu = "kvm", "host"
 	} else if s.TSC > 0 {
 		kernel += fmt.Sprintf(" tsc_early_khz=%d", s.TSC)
+	}
+	if s.Cover {
+		kernel += " GOCOVERDIR=" + agentapi.CoverageDir // to init's environment, as the others
 	}
 	board := "pc"
 	if s.RAM != "" {
