@@ -69,6 +69,7 @@ func isProject(dir string) bool {
 // machineFlags are the flags of every command that boots machines.
 type machineFlags struct {
 	kernel, modules, qemu, accel string
+	counting                     bool // the programs count what of them runs
 }
 
 func (f *machineFlags) add(cmd *cobra.Command) {
@@ -114,7 +115,7 @@ func (f *machineFlags) build(cmd *cobra.Command, log func(string)) (*images.Set,
 	if err != nil {
 		return nil, err
 	}
-	return images.Build(cmd.Context(), images.Config{SourceDir: dir, Kernel: f.kernel, Modules: f.modules, Log: log})
+	return images.Build(cmd.Context(), images.Config{SourceDir: dir, Kernel: f.kernel, Modules: f.modules, Cover: f.counting, Log: log})
 }
 
 // detect finds out what the host can do.

@@ -48,7 +48,11 @@ passed.
 With -debug (or -pause-on-fail) nothing is torn down where a step fails: the prompt
 opens there, and ` + "`retry`, `continue`, `step` and `quit`" + ` say how it goes on.
 Without a terminal the scenario waits for another one (see rig shell -run, rig do),
-as long as -debug-wait says. What a person had a hand in is at best repaired.`,
+as long as -debug-wait says. What a person had a hand in is at best repaired.
+
+With -cover the machines' programs count which of their statements run. The run's
+folder gets coverage.out and coverage.html, and figures per package are printed last;
+with -cover-host both tell what only machines reach from what the host's tests do.`,
 		RunE: func(cmd *cobra.Command, patterns []string) error {
 			return classify(cmd.Context(), runScenarios(cmd, f, patterns))
 		},
@@ -171,12 +175,17 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	}
 	summary, err := run.Finish(out.Why)
 	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
-	p.past.keep(run.Dir(), summary, out.Cold, progress.Print)
+	if !f.counting { // which says nothing of how long scenarios mostly take
+		p.past.keep(run.Dir(), summary, out.Cold, progress.Print)
+	}
 	if f.runs == "" && !f.keepRuns {
 		tidyUp(cmd.Context(), root, run.Dir(), progress.Print)
 	}
 	if err := progress.Finish(summary); err != nil {
 		recErr = errors.Join(recErr, fmt.Errorf("show the progress: %w", err))
+	}
+	if f.counting {
+		recErr = errors.Join(recErr, f.writeCoverage(context.WithoutCancel(cmd.Context()), os.Stdout, run, dir))
 	}
 	if recErr != nil {
 		return &exitError{record.ExitBroken, recErr}

@@ -43,6 +43,7 @@ type runFlags struct {
 	capture     string
 	captureSize int // MiB
 	keyLog      bool
+	cover       coverFlags
 
 	// What check makes of them.
 	shardIndex, shards int     // shards 0: not sharded
@@ -73,6 +74,7 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.capture, "capture", string(suite.KeepFail), "keep the network's frames of scenarios: `always`, fail (of those that are not green) or never")
 	flags.IntVar(&f.captureSize, "capture-size", capture.DefaultLimit>>20, "how many `MiB` of frames are kept of one scenario, the first ones")
 	flags.BoolVar(&f.keyLog, "keylog", false, "keep the keys of sessions in "+record.KeysFile+", for rig decode: whoever has them can read all that the sessions carry")
+	f.addCover(cmd)
 	flags.BoolVar(&f.saveDurations, "save-durations", false, "write how long scenarios took to scenarios/"+suite.DurationsFile+", by which -shard shares them out")
 }
 
@@ -135,7 +137,7 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 		}
 		f.seed = &seed
 	}
-	return nil
+	return f.checkCover(cmd.Context())
 }
 
 // rounds is how often each scenario is played; 0 is without end.

@@ -98,6 +98,7 @@ func (n *Node) crash(ctx context.Context) error {
 		return n.ready()
 	}
 	n.countBefore(ctx)
+	n.saveCoverage(ctx)
 	n.fault("crash", record.FaultAsked)
 	n.down() // returns when the process is gone
 	n.fault("crash", record.FaultInjected)
@@ -110,6 +111,7 @@ func (n *Node) crash(ctx context.Context) error {
 // with its fixtures, and with the standard services if it had them.
 func (n *Node) reset(ctx context.Context) error {
 	n.countBefore(ctx)
+	n.saveCoverage(ctx)
 	happened := make(chan struct{})
 	n.mu.Lock()
 	l := n.life

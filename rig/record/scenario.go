@@ -82,6 +82,9 @@ func nodeFiles(dir, name string) NodeFiles {
 	}
 }
 
+// CoverageDir is the folder, in a node's, of what its programs counted.
+const CoverageDir = "coverage"
+
 // ScenarioDir returns the folder of a scenario, relative to the run's folder and separated by slashes. It never leads out of it.
 func ScenarioDir(name string) string {
 	parts := strings.Split(name, "/")

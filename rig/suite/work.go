@@ -152,6 +152,11 @@ func (p *play) run(ctx context.Context) record.Event {
 	if outcome.Failure != nil && outcome.Failure.Reason == record.KernelPanic {
 		world.DumpPanicked(context.WithoutCancel(ctx))
 	}
+	if p.job.Hardware.Cover && ctx.Err() == nil { // whoever ends a run waits for nothing
+		begin = time.Now()
+		world.SaveCoverage(ctx)
+		p.phase("coverage", time.Since(begin))
+	}
 	begin = time.Now()
 	if err := world.Keys(context.WithoutCancel(ctx), p.rec.Keys()); err != nil {
 		p.tell(record.Event{Kind: record.KindWarning, Text: err.Error()})
