@@ -1,0 +1,184 @@
+package webreport
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+
+	"dsoftbus-rig/rig/record"
+)
+
+func TestConsoleTimes(t *testing.T) {
+	lines := func(s ...string) (l []raw) {
+		for _, text := range s {
+			l = append(l, raw{text: text})
+		}
+		return l
+	}
+	for _, c := range []struct {
+		name   string
+		lines  []raw
+		clocks []clock
+		start  float64
+		want   []float64
+	}{
+		{"by the journal's entry before it", lines("[    4.500000] a", "no clock", "[   10.000000] b"), []clock{{mono: 4, t: 0.2}, {mono: 9, t: 7.2}}, 0, []float64{0.7, 0.7, 8.2}},
+		{"before the first one", lines("Welcome", "[    1.000000] a"), []clock{{mono: 3, t: 5}}, 0, []float64{3, 3}},
+		{"after a reset", lines("[    9.000000] a", "[    1.000000] b"), []clock{{mono: 9, t: 4}, {boot: true}, {mono: 2, t: 12}}, 0, []float64{4, 11}},
+		{"without a journal", lines("x", "[    2.000000] a"), nil, 1.5, []float64{3.5, 3.5}},
+		{"without anything", lines("x", "y"), nil, 1.5, []float64{1.5, 1.5}},
+		{"never back in time", lines("[    2.000000] a", "[    1.500000] b"), []clock{{mono: 1, t: 1}}, 0, []float64{2, 2}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, consoleTimes(c.lines, c.clocks, c.start), cmpopts.EquateApprox(0, 1e-6)); diff != "" {
+				t.Errorf("times (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestLastLines(t *testing.T) {
+	dir := t.TempDir()
+	long := strings.Repeat("x", mostRawLine+17)
+	for name, c := range map[string]struct {
+		content string
+		want    []raw
+		left    int
+	}{
+		"few":   {"a\r\nb\n", []raw{{"a", 0}, {"b", 0}}, 0},
+		"many":  {"1\n2\n3\n4\n5\n", []raw{{"3", 0}, {"4", 0}, {"5", 0}}, 2},
+		"cut":   {"a\nwithout an end", []raw{{"a", 0}, {"without an end", 0}}, 0},
+		"long":  {long + "\nb\n", []raw{{long[:mostRawLine], 18}, {"b", 0}}, 0},
+		"empty": {"", nil, 0},
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(c.content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		lines, left, err := lastLines(dir, name, 3)
+		if err != nil || left != c.left {
+			t.Errorf("%s: %d left, error %v", name, left, err)
+		}
+		if diff := cmp.Diff(c.want, lines, cmp.AllowUnexported(raw{})); diff != "" && len(diff) < 2000 {
+			t.Errorf("%s (-want +got):\n%s", name, diff)
+		} else if diff != "" {
+			t.Errorf("%s: other lines than expected", name)
+		}
+	}
+}
+
+// A link in a record from elsewhere does not lead to this host's files.
+func TestLinksOutOfTheRun(t *testing.T) {
+	dir := t.TempDir()
+	secret := filepath.Join(t.TempDir(), "secret.txtar")
+	if err := os.WriteFile(secret, []byte("secret\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(secret, filepath.Join(dir, "journal.jsonl")); err != nil {
+		t.Fatal(err)
+	}
+	if lines, _, err := lastLines(dir, "journal.jsonl", 3); err == nil {
+		t.Errorf("read %v through a link that leads out of the folder", lines)
+	}
+	// Nor does a name; and a scenario's file is only shown if it is what was played.
+	s := newSource(dir, &record.ScenarioSummary{File: secret, Dir: "../.."}, []step{{Line: 1, Text: "up"}}, nil, "")
+	if diff := cmp.Diff([]src{{1, "up"}}, s.Lines); diff != "" {
+		t.Errorf("source (-want +got):\n%s", diff)
+	}
+}
+
+func TestSource(t *testing.T) {
+	dir, project := t.TempDir(), t.TempDir()
+	file := filepath.Join(project, "a.txtar")
+	if err := os.WriteFile(file, []byte("# One.\nup\n\nexec A true # said\nmarker A x\n\n-- A/f --\nup\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	c := &record.ScenarioSummary{File: "a.txtar", Dir: "a"}
+	whole := []src{{1, "# One."}, {2, "up"}, {3, ""}, {4, "exec A true # said"}, {5, "marker A x"}}
+	steps := []step{{Line: 2, Text: "up"}, {Line: 4, Text: "exec A true"}, {Line: 1, Text: "link B up", Typed: true}}
+	for _, tc := range []struct {
+		name, root string
+		steps      []step
+		note       string
+		want       []src
+	}{
+		{"the file", project, steps, "every line that ran stands in it", whole},
+		{"another file by now", project, []step{{Line: 2, Text: "down"}}, "another one by now", []src{{1, "# One."}, {2, "down"}}},
+		{"no file", "", steps, "only the lines that ran", []src{{1, "# One."}, {2, "up"}, {4, "exec A true"}}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			s := newSource(dir, c, tc.steps, map[int]string{1: "One."}, tc.root)
+			if !strings.Contains(s.Note, tc.note) {
+				t.Errorf("note %q, want %q in it", s.Note, tc.note)
+			}
+			if diff := cmp.Diff(tc.want, s.Lines); diff != "" {
+				t.Errorf("lines (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestHistory(t *testing.T) {
+	passed := &record.ScenarioSummary{Result: record.Passed, Seconds: 3}
+	for _, c := range []struct {
+		before []float64
+		c      *record.ScenarioSummary
+		text   string
+		slower bool
+	}{
+		{[]float64{1, 2, 1.5}, passed, "median of 3: 1.5s, now +100%", true},
+		{[]float64{2.9, 3, 3.1}, passed, "median of 3: 3.0s, now +0%", false},
+		{[]float64{0}, passed, "median of 1: 0.0s", false},
+		{[]float64{1}, &record.ScenarioSummary{Result: record.Failed, Seconds: 3}, "median of 1: 1.0s", false},
+	} {
+		h := newHistory(c.before, c.c)
+		if h == nil || h.Text != c.text || h.Slower != c.slower {
+			t.Errorf("history %v: %+v, want %q, %v", c.before, h, c.text, c.slower)
+		}
+	}
+	if h := newHistory(nil, passed); h != nil {
+		t.Errorf("without a history: %+v", h)
+	}
+}
+
+// Of very many lines and events the last ones are there, and how many are not.
+func TestBounds(t *testing.T) {
+	d := &detail{}
+	for i := range mostEvents + 50 {
+		d.Events = append(d.Events, event{T: float64(i)})
+	}
+	d.bound()
+	if len(d.Events) != mostEvents || d.Left != 50 || d.Events[firstOnes-1].T != firstOnes-1 || d.Events[firstOnes].T != firstOnes+50 || d.Events[mostEvents-1].T != mostEvents+49 {
+		t.Errorf("%d events, %d left out", len(d.Events), d.Left)
+	}
+	n := &node{}
+	dir := t.TempDir()
+	var b strings.Builder
+	for i := range 100 {
+		fmt.Fprintf(&b, `{"time":"2026-01-02T03:04:%02d.%02dZ","seq":%d,"mono_ns":%d,"unit":"u","stream":"stdout","text":"line %d"}`+"\n", 5+i/50, i%50*2, i+1, i*1000, i)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "j"), []byte(b.String()), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	n.readLines(dir, record.NodeFiles{Journal: "j", Console: "missing"}, record.Event{}.Time, 10)
+	if len(n.Lines) != 10 || n.Left != 90 || n.Lines[9].Text != "line 99" || len(n.Notes) != 1 {
+		t.Errorf("%d lines, %d left out, last %+v, notes %q", len(n.Lines), n.Left, n.Lines, n.Notes)
+	}
+}
+
+func TestLinksStayRelative(t *testing.T) {
+	l := newLinks("/out", "/out/runs/x")
+	for path, want := range map[string]string{
+		"a/A/journal.jsonl": "./runs/x/a/A/journal.jsonl",
+		"javascript:x":      "./runs/x/javascript:x",
+		"//host/x?y#z":      "./runs/x///host/x%3Fy%23z",
+	} {
+		if got := l.to(path); got != want {
+			t.Errorf("%s: %s, want %s", path, got, want)
+		}
+	}
+}
