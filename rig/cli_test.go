@@ -47,7 +47,10 @@ func TestCommandLine(t *testing.T) {
 			env.Setenv("PATH", filepath.Dir(rigBinary)+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
-			return nil
+			here, err := os.Getwd()
+			env.Setenv("PROJECT", filepath.Dir(here))
+			env.Setenv("RECORDED", filepath.Join(here, "webreport", "testdata", "runs"))
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			// status N COMMAND...: the command ends with that exit status.

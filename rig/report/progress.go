@@ -488,6 +488,9 @@ func (p *Progress) end(s record.Summary) {
 	for _, r := range sortedKeys(others) {
 		p.line("%s: %s", clean(string(r)), strings.Join(others[r], " "))
 	}
+	if where != "" && (len(others) > 0 || s.Failure != nil) {
+		p.line("what broke, as a page to look at: rig report %s", clean(p.folder))
+	}
 	p.line("total %s%s", duration(s.Seconds), where)
 	count := fmt.Sprintf("%d passed, %d failed", passed, failed)
 	if skipped > 0 {
