@@ -63,7 +63,8 @@ func pageOf(cmd *cobra.Command, run, out string, open bool) error {
 	if out == "" {
 		out = filepath.Join(folder, webreport.File)
 	}
-	size, err := writePage(out, rec, webreport.Options{Out: out, Source: dir})
+	say := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
+	size, err := writePage(out, rec, webreport.Options{Out: out, Source: dir, Ticks: ticks(rec, say), History: before(cmd.Context(), rec, say)})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,64 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+
+	"dsoftbus-rig/rig/decode"
+	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/webreport"
+)
+
+// ticks are what went over the network in each scenario of a run whose capture was kept. What cannot be read is said.
+func ticks(rec *record.Record, say func(string)) map[string][]webreport.Tick {
+	all := map[string][]webreport.Tick{}
+	for _, c := range rec.Summary.Scenarios {
+		file := filepath.Join(rec.Dir, filepath.FromSlash(c.Dir), record.CaptureFile)
+		keys, err := (&decodeFlags{}).keysOf(file)
+		var capture *decode.Capture
+		if err == nil {
+			capture, err = decode.File(file, keys)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it passed
+		}
+		if err != nil {
+			say(fmt.Sprintf("warning: the page has no packets of %s: %v", c.Name, err))
+			continue
+		}
+		for _, p := range capture.Packets {
+			if p.Kind == decode.Note {
+				continue // the page has the steps themselves
+			}
+			text := p.Text
+			if p.Malformed != "" {
+				text += " (" + p.Malformed + ")"
+			}
+			all[c.Name] = append(all[c.Name], webreport.Tick{T: p.Time.Sub(c.Started).Seconds(), From: p.From, To: p.To, Kind: string(p.Kind), Text: text})
+		}
+	}
+	return all
+}
+
+// before is how long scenarios took when they passed, before a run, by their own names. A page without it is a page all the same.
+func before(ctx context.Context, rec *record.Record, say func(string)) map[string][]float64 {
+	ctx, cancel := context.WithTimeout(ctx, pastWait)
+	defer cancel()
+	_, playings, err := readPast(ctx)
+	if err != nil {
+		say(fmt.Sprintf("warning: the page has nothing of earlier runs: %v", err))
+		return nil
+	}
+	out := map[string][]float64{}
+	for name, list := range playings {
+		for _, p := range list {
+			if p.Result == record.Passed && !p.Cold && p.Started.Before(rec.Summary.Started) {
+				out[name] = append(out[name], p.Seconds)
+			}
+		}
+	}
+	return out
+}
