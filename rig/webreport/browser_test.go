@@ -188,10 +188,21 @@ func (b *tab) wait(expression string) {
 // shot leaves a picture of the whole page, where somebody wants to look.
 func (b *tab) shot(name string) {
 	b.t.Helper()
+	b.picture(name, chromedp.FullScreenshot(100))
+}
+
+// shotOf leaves a picture of one element.
+func (b *tab) shotOf(name, selector string) {
+	b.t.Helper()
+	b.picture(name, chromedp.Screenshot(chromedp.CSS(selector)))
+}
+
+func (b *tab) picture(name string, take chromedp.Action[[]byte]) {
+	b.t.Helper()
 	if *shots == "" {
 		return
 	}
-	png, err := chromedp.Run(b.ctx, chromedp.FullScreenshot(100))
+	png, err := chromedp.Run(b.ctx, take)
 	if err != nil {
 		b.t.Fatalf("take a picture: %v", err)
 	}

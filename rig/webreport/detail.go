@@ -73,9 +73,10 @@ type fault struct {
 	Node     string  `json:"node,omitempty"`
 	Text     string  `json:"text"`
 	Asked    float64 `json:"asked"`
-	Injected float64 `json:"injected"` // -1: never
-	Healed   float64 `json:"healed"`   // -1: it was in force at the end
-	Count    uint64  `json:"count"`    // what it touched
+	Injected float64 `json:"injected"`       // -1: never
+	Healed   float64 `json:"healed"`         // -1: it was in force at the end
+	Once     bool    `json:"once,omitempty"` // it happens once and nothing takes it back; Healed is when it was over
+	Count    uint64  `json:"count"`          // what it touched
 }
 
 type held struct {
@@ -149,6 +150,13 @@ func newDetail(dir string, c *record.ScenarioSummary, events []record.Event, o O
 			sections[e.Line] = short(e.Text)
 		}
 		b.add(&e)
+	}
+	if f := c.Failure; f != nil && c.Result == record.Interrupted {
+		for i := range d.Steps {
+			if d.Steps[i].Step == f.Step { // it did not fail by itself
+				d.Steps[i].State = "cut"
+			}
+		}
 	}
 	d.Source = newSource(dir, c, d.Steps, sections, o.Source)
 	d.end()
@@ -302,6 +310,10 @@ func (b *builder) fault(e *record.Event) {
 	case record.FaultObserved:
 		if f.Injected < 0 {
 			f.Injected = e.T
+		}
+		// A machine that has booted again, a clock that was set: neither is in force from then on. A crashed one stays down.
+		if e.Name == "reset" || e.Name == "clock" {
+			f.Healed, f.Once = e.T, true
 		}
 	case record.FaultHealed:
 		f.Healed = e.T

@@ -170,6 +170,37 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// What was done to nodes and network, as its events tell it, becomes one band each.
+func TestFaults(t *testing.T) {
+	b := builder{detail: &detail{}, nodes: map[string]*node{}, steps: map[int]int{}}
+	for i, e := range []record.Event{
+		{Name: "link", Node: "B", Text: "delay=20ms", State: record.FaultAsked},
+		{Name: "link", Node: "A", Text: "delay=20ms", State: record.FaultAsked},
+		{Name: "link", Node: "B", Text: "delay=20ms (by the node itself)", State: record.FaultInjected},
+		{Name: "link", Node: "B", Text: "delay=20ms (by the node itself)", State: record.FaultObserved, Count: 9},
+		{Name: "link", Node: "B", Text: "delay=20ms (by the node itself)", State: record.FaultHealed, Count: 10},
+		{Name: "reset", Node: "B", State: record.FaultAsked},
+		{Name: "reset", Node: "B", State: record.FaultInjected},
+		{Name: "reset", Node: "B", State: record.FaultObserved, Count: 1},
+		{Name: "link", Node: "B", Text: "delay=20ms", State: record.FaultAsked},
+		{Name: "crash", Node: "B", State: record.FaultAsked},
+		{Name: "crash", Node: "B", State: record.FaultObserved, Count: 1},
+	} {
+		e.Kind, e.T = record.KindFault, float64(i)
+		b.add(&e)
+	}
+	want := []fault{
+		{Name: "link", Node: "B", Text: "delay=20ms (by the node itself)", Asked: 0, Injected: 2, Healed: 4, Count: 10},
+		{Name: "link", Node: "A", Text: "delay=20ms", Asked: 1, Injected: -1, Healed: -1},
+		{Name: "reset", Node: "B", Asked: 5, Injected: 6, Healed: 7, Once: true, Count: 1},
+		{Name: "link", Node: "B", Text: "delay=20ms", Asked: 8, Injected: -1, Healed: -1},
+		{Name: "crash", Node: "B", Asked: 9, Injected: 10, Healed: -1, Count: 1},
+	}
+	if diff := cmp.Diff(want, b.Faults); diff != "" {
+		t.Errorf("faults (-want +got):\n%s", diff)
+	}
+}
+
 func TestLinksStayRelative(t *testing.T) {
 	l := newLinks("/out", "/out/runs/x")
 	for path, want := range map[string]string{

@@ -237,7 +237,7 @@
         { text: (st.typed ? "typed: " : "line " + st.line + ": ") + st.text + "\n" + says[st.state] + ", " + took(st.s) + " from " + fixed(st.t) + "s" + (st.error ? "\n" + st.error : ""), step: st.step }, st.text, st.state === "failed" && !st.typed);
       const drawFaults = (g, y) => {
         for (const f of g.list) {
-          const what = { text: "fault: " + f.name + " " + f.text + (f.node ? " on " + f.node : "") + "\nasked at " + fixed(f.asked) + "s, " + (f.injected < 0 ? "never injected" : "injected at " + fixed(f.injected) + "s") + ", " + (f.healed < 0 ? "in force until the end" : "healed at " + fixed(f.healed) + "s") + "; " + (f.count ? "touched " + f.count + (f.count === 1 ? " frame or event" : " frames or events") : f.healed < 0 ? "what it touched was not counted before the end" : "touched nothing") };
+          const what = { text: "fault: " + f.name + " " + f.text + (f.node ? " on " + f.node : "") + "\nasked at " + fixed(f.asked) + "s, " + (f.injected < 0 ? "never injected" : "injected at " + fixed(f.injected) + "s") + ", " + (f.healed < 0 ? "in force until the end" : (f.once ? "over at " : "healed at ") + fixed(f.healed) + "s") + "; " + (f.count ? "touched " + f.count + (f.count === 1 ? " frame or event" : " frames or events") : f.healed < 0 ? "what it touched was not counted before the end" : "touched nothing") };
           const start = f.injected < 0 ? f.asked : f.injected;
           if (f.injected >= 0 && X(f.injected) - X(f.asked) > 2) block(f.asked, f.injected, y + f.row * 15, 12, "asked", what);
           block(start, faultEnd(f), y + f.row * 15, 12, "fault" + (f.count || f.healed < 0 ? "" : " untouched"), what, f.name + " " + f.text + (f.count ? " ×" + f.count : ""));

@@ -161,6 +161,52 @@ func TestClickThrough(t *testing.T) {
 	}
 }
 
+// A finger does not hover: it gets what a point is, and a button that leads on.
+func TestTap(t *testing.T) {
+	b := open(t, write(t, recorded("mixed"), Options{}), phone, scheme("light"))
+	b.do(chromedp.Tap(chromedp.CSS("#s0 summary")))
+	b.wait(`document.querySelector("#s0 .tl circle.mark")`)
+	b.do(chromedp.Tap(chromedp.CSS("#s0 .tl circle.mark")))
+	b.wait(`document.querySelector("#s0 .about button")`)
+	if got := eval[string](b, `document.querySelector("#s0 .about").textContent`); !strings.Contains(got, "session lost node-b") {
+		t.Errorf("the marker is %q", got)
+	}
+	if eval[bool](b, `document.querySelector("#s0 .hitline") != null`) {
+		t.Error("a tap has already led away")
+	}
+	b.shotOf("tap-phone", "#s0 .tl")
+	b.do(chromedp.Tap(chromedp.CSS("#s0 .about button")))
+	b.wait(`document.querySelector("#s0 .hitline")`)
+	b.do(chromedp.Tap(chromedp.CSS("#s0 .bar2 button:last-child")))
+	b.wait(`document.querySelector("#s0 .about").textContent.includes("exec A pkgfs")`)
+}
+
+// The policy keeps from running whatever might get into the page all the same.
+func TestPolicy(t *testing.T) {
+	b := open(t, write(t, recorded("cold"), Options{}), desk)
+	b.run(`
+		window.kept = [];
+		addEventListener("securitypolicyviolation", (e) => kept.push(e.effectiveDirective));
+		const script = document.createElement("script");
+		script.textContent = "window.owned = true";
+		const img = new Image();
+		img.src = "file:///etc/hostname";
+		const style = document.createElement("style");
+		style.textContent = "body { display: none }";
+		document.body.append(script, img, style);
+		fetch("http://127.0.0.1:9/").catch(() => 0)`)
+	b.wait(`kept.length >= 4`)
+	if got := eval[string](b, `[...kept].sort().join(" ")`); got != "connect-src img-src script-src-elem style-src-elem" {
+		t.Errorf("kept from: %s", got)
+	}
+	if eval[bool](b, `window.owned === true || getComputedStyle(document.body).display === "none"`) {
+		t.Error("a script or a style that is none of the page's had its way")
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.bad = nil // the browser has said all that, as it should
+}
+
 // Where no script may run, verdicts and failures are there all the same.
 func TestWithoutScript(t *testing.T) {
 	b := open(t, write(t, recorded("mixed"), Options{}), desk, call(emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true}))
