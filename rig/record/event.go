@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -135,6 +136,12 @@ func bounded(e Event) Event {
 		f.Message = clip(f.Message, MaxText)
 		f.Awaited = clip(f.Awaited, MaxText)
 		f.Text = clip(f.Text, MaxText)
+		if f.Evidence != nil {
+			f.Evidence = slices.Clone(f.Evidence)
+			for i := range f.Evidence {
+				f.Evidence[i] = clip(f.Evidence[i], MaxTailLine)
+			}
+		}
 		if f.Tail != nil {
 			tail := make(map[string][]string, len(f.Tail))
 			for node, lines := range f.Tail {

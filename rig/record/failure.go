@@ -17,6 +17,9 @@ type Failure struct {
 	// Tail has the last lines of each node, oldest first, by node name.
 	Tail map[string][]string `json:"tail,omitempty"`
 
+	// Evidence is what Reason was derived from, beside the message: what nodes said and what crossed between them, a sentence each.
+	Evidence []string `json:"evidence,omitempty"`
+
 	Next string `json:"next,omitempty"` // what to do next; empty: what Reason says
 }
 

@@ -5,28 +5,34 @@ package record
 type Reason string
 
 const (
-	BootTimeout      Reason = "boot-timeout"
-	AgentLost        Reason = "agent-lost"
-	MarkerTimeout    Reason = "marker-timeout"
-	MarkerFail       Reason = "marker-fail"
-	MarkerUnexpected Reason = "marker-unexpected"
-	NodeExited       Reason = "node-exited"
-	KernelPanic      Reason = "kernel-panic"
-	GoPanic          Reason = "go-panic"
-	ExecStatus       Reason = "exec-status"
-	ExecTimeout      Reason = "exec-timeout"
-	ContentMismatch  Reason = "content-mismatch"
-	OverBudget       Reason = "budget"
-	StepFailed       Reason = "step-failed"
-	NeverTouched     Reason = "never-touched"
-	WorkerDied       Reason = "worker-died"
-	ColdDiffers      Reason = "cold-differs"
-	RunTimeout       Reason = "run-timeout"
-	HostUnsupported  Reason = "host-unsupported"
-	ImageFailed      Reason = "image-failed"
-	Invalid          Reason = "invalid"
-	Stopped          Reason = "interrupted"
-	Internal         Reason = "internal"
+	BootTimeout         Reason = "boot-timeout"
+	AgentLost           Reason = "agent-lost"
+	MarkerTimeout       Reason = "marker-timeout"
+	MarkerFail          Reason = "marker-fail"
+	MarkerUnexpected    Reason = "marker-unexpected"
+	NodeExited          Reason = "node-exited"
+	KernelPanic         Reason = "kernel-panic"
+	GoPanic             Reason = "go-panic"
+	DiscoveryNoAnnounce Reason = "discovery-no-announce"
+	SessionNoSyn        Reason = "session-no-syn"
+	SessionNoSynAck     Reason = "session-no-synack"
+	SessionReset        Reason = "session-reset"
+	HandshakeStalled    Reason = "handshake-stalled"
+	SessionDenied       Reason = "session-denied"
+	ExecStatus          Reason = "exec-status"
+	ExecTimeout         Reason = "exec-timeout"
+	ContentMismatch     Reason = "content-mismatch"
+	OverBudget          Reason = "budget"
+	StepFailed          Reason = "step-failed"
+	NeverTouched        Reason = "never-touched"
+	WorkerDied          Reason = "worker-died"
+	ColdDiffers         Reason = "cold-differs"
+	RunTimeout          Reason = "run-timeout"
+	HostUnsupported     Reason = "host-unsupported"
+	ImageFailed         Reason = "image-failed"
+	Invalid             Reason = "invalid"
+	Stopped             Reason = "interrupted"
+	Internal            Reason = "internal"
 )
 
 // A ReasonInfo describes one Reason for people.
@@ -61,6 +67,18 @@ var reasons = []ReasonInfo{
 		"Compare the awaited pattern with the node's last lines; -within on the step gives it longer."},
 	{MarkerUnexpected, Failed, "a line came that must not come",
 		"Read what the node did just before the line in its journal.jsonl."},
+	{DiscoveryNoAnnounce, Failed, "a node had no session, for want of its peer's announces",
+		"Look for `dsoftbusd: ready` in the peer's journal.jsonl, and for what keeps its announces from arriving: cable, block, interface."},
+	{SessionNoSyn, Failed, "a node had no session, and the one of the pair that dials has not tried",
+		"Read the dialling node's journal.jsonl: does its dsoftbusd run, and what does it say of dialling?"},
+	{SessionNoSynAck, Failed, "a node had no session: connections were asked for, and no answer arrived",
+		"See with `rig decode` which of SYN and SYN-ACK was sent, and look for what keeps it from arriving: block, cable, a peer that stands still."},
+	{SessionReset, Failed, "a node had no session: its connections were refused or cut",
+		"Read the peer's journal.jsonl: does its dsoftbusd run and listen, and why did it end?"},
+	{HandshakeStalled, Failed, "a node had no session: connections were made, and no handshake came to its end",
+		"See with `rig decode` how far the handshakes came, and read both journals from there on."},
+	{SessionDenied, Failed, "a node had no session: one of the two did not let the other in",
+		"Compare keys and pairing lists of both nodes (/etc/dsoftbus) with what the line in the evidence says."},
 	{ExecStatus, Failed, "a program ended with another exit status than the step asks for",
 		"Read the step's stdout and stderr in events.jsonl."},
 	{ExecTimeout, Failed, "a program had not ended by its deadline, and was stopped",

@@ -97,6 +97,7 @@ func failure(f *record.Failure, artifacts string) []string {
 	add("reason", string(f.Reason)+": "+f.Reason.Info().Meaning)
 	add("message", f.Message)
 	add("awaited", f.Awaited)
+	add("evidence", strings.Join(f.Evidence, "\n"))
 	for _, node := range sortedKeys(f.Tail) {
 		tail := f.Tail[node]
 		if len(tail) == 0 {

@@ -16,6 +16,7 @@ import (
 	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/lan"
 	"dsoftbus-rig/rig/live"
+	"dsoftbus-rig/rig/locate"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/node"
 	"dsoftbus-rig/rig/record"
@@ -61,12 +62,14 @@ func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	ctx, release := explained(ctx)
 	defer release()
 	start := time.Now()
-	p := &play{job: job, unreach: func() {}, capture: job.newCapture()}
+	p := &play{job: job, unreach: func() {}, capture: job.newCapture(), locator: locate.New()}
 	p.alive = newAlive(ctx, job, start, func(text string) { p.tell(record.Event{Kind: record.KindWarning, Text: text}) })
 	var told error
 	rec, err := record.CreateScenario(job.RunDir, job.Name, func(e record.Event) {
 		p.alive.told(e)
 		p.capture.Event(e)
+		p.locator.Event(e)
+		p.noteFailure(e)
 		told = errors.Join(told, record.WriteEvent(out, e))
 	})
 	if err != nil {
@@ -76,6 +79,7 @@ func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	end := p.run(ctx)
 	end.Kind, end.Seconds = record.KindScenarioEnd, record.Seconds(time.Since(start))
 	p.keepCapture(end)
+	end.Failure = p.explain(end.Failure)
 	recErr := errors.Join(p.recErr, rec.Append(end))
 	p.unreach() // those who follow have heard of the end
 	recErr = errors.Join(recErr, rec.Close())
@@ -89,6 +93,8 @@ type play struct {
 	alive *alive
 
 	capture *capture.Capture // nil: none
+	locator *locate.Locator
+	failed  time.Time // when a step failed, the last time; one event at a time is taken in
 
 	unreach func() // ends what reachable began
 

@@ -70,6 +70,7 @@ type failureView struct {
 	Result                                                        string
 	Position, Text, Node, Reason, Meaning, Message, Awaited, Next string
 	MoreMessage                                                   int
+	Evidence                                                      []string
 	Tails                                                         []tail
 }
 
@@ -208,6 +209,9 @@ func newFailure(f *record.Failure) *failureView {
 		lines[i] = short(lines[i])
 	}
 	v.Message = strings.Join(lines, "\n")
+	for _, e := range f.Evidence {
+		v.Evidence = append(v.Evidence, short(e))
+	}
 	for _, node := range slices.Sorted(maps.Keys(f.Tail)) {
 		t := tail{Node: label(node), More: max(0, len(f.Tail[node])-tailLines)}
 		for _, line := range f.Tail[node][t.More:] {

@@ -1,0 +1,241 @@
+// Package locate says why two nodes had no session when a step needed one: which of announce, SYN, SYN-ACK, handshake and admission was missing, and between whom.
+// It is derived from what the nodes printed and what crossed between them together, since neither alone says it.
+//
+// It owns nothing: it reads events, lines and packets, and makes a step's failure a more precise one. A failure that is about something else it leaves alone.
+package locate
+
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/decode"
+	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/scenario"
+)
+
+// A Locator takes in a scenario's events. Its methods may be called concurrently.
+type Locator struct {
+	mu     sync.Mutex
+	steps  map[int]time.Time // when each began
+	faults []string          // in force, as they were asked for
+}
+
+// New returns a Locator.
+func New() *Locator { return &Locator{steps: map[int]time.Time{}} }
+
+// Event takes in an event.
+func (l *Locator) Event(e record.Event) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch e.Kind {
+	case record.KindStepStart:
+		l.steps[e.Step] = e.Time
+	case record.KindFault:
+		text := strings.TrimSpace(e.Name + " " + strings.TrimSpace(e.Node+" "+e.Text))
+		switch e.State {
+		case record.FaultInjected:
+			if !slices.Contains(l.faults, text) && e.Name != "clock" {
+				l.faults = append(l.faults, text)
+			}
+		case record.FaultHealed:
+			l.faults = slices.DeleteFunc(l.faults, func(f string) bool { return f == text })
+		}
+	}
+}
+
+// A Scene is what there is to look at.
+type Scene struct {
+	Nodes   []string                         // names: "A", "B"
+	Lines   func(node string) []console.Line // what a node has printed, oldest first
+	Packets []decode.Packet                  // what nodes have sent; nil: no capture
+	End     time.Time                        // when the step failed
+}
+
+// least is how long before a failure is looked at, at least: a dialler asks, and announces come, about every second.
+const least = 4 * time.Second
+
+// Forms of what says that a session was wanted. The device's id is the first group.
+var (
+	noSession     = regexp.MustCompile(`no session with (node-[a-z0-9]+)`)
+	sessionLost   = regexp.MustCompile(`session lost (node-[a-z0-9]+)`)
+	wantsSession  = regexp.MustCompile(`session ok (node-[a-z0-9]+)`)
+	wantsAnnounce = regexp.MustCompile(`peer learned (node-[a-z0-9]+)`)
+)
+
+// Explain returns a failure with its true class and the evidence for it, or as it is where no session was wanted, or none was missing.
+func (l *Locator) Explain(f *record.Failure, s Scene) *record.Failure {
+	if f == nil || f.Node == "" {
+		return f
+	}
+	peer := ""
+	switch f.Reason {
+	case record.MarkerTimeout:
+		for _, form := range []*regexp.Regexp{wantsSession, wantsAnnounce} {
+			if m := form.FindStringSubmatch(f.Awaited); m != nil {
+				peer = nodeOf(s.Nodes, m[1])
+			}
+		}
+	case record.ExecStatus, record.ExecTimeout:
+		for _, form := range []*regexp.Regexp{noSession, sessionLost} {
+			if m := form.FindStringSubmatch(f.Message); m != nil {
+				peer = nodeOf(s.Nodes, m[1])
+			}
+		}
+	}
+	if peer == "" || peer == f.Node {
+		return f
+	}
+	l.mu.Lock()
+	begin, faults := l.steps[f.Step], slices.Clone(l.faults)
+	l.mu.Unlock()
+	if begin.IsZero() || s.End.Sub(begin) < least {
+		begin = s.End.Add(-least)
+	}
+	c := newCase(f.Node, peer, begin, s)
+	reason, evidence := c.judge()
+	if reason == "" {
+		return f
+	}
+	out := *f
+	out.Reason, out.Next, out.Evidence = reason, "", evidence
+	for _, fault := range faults {
+		out.Evidence = append(out.Evidence, "in force: "+fault)
+	}
+	return &out
+}
+
+// nodeOf returns the node with that device id, "" when there is none.
+func nodeOf(nodes []string, id string) string {
+	for _, name := range nodes {
+		if scenario.DeviceID(name) == id {
+			return name
+		}
+	}
+	return ""
+}
+
+// A pair is two nodes that have no session, in a stretch of time.
+type pair struct {
+	dialler, acceptor string // by the contract, the one with the smaller id dials
+	begin, end        time.Time
+	scene             Scene
+
+	syn, synAgain, synAck, refused, reset int // refused: a RST before any message of a handshake
+	fromDialler, fromAcceptor             int // messages of handshakes
+	announced                             map[string]int
+}
+
+func newCase(one, other string, begin time.Time, s Scene) *pair {
+	p := &pair{dialler: one, acceptor: other, begin: begin, end: s.End, scene: s, announced: map[string]int{}}
+	if scenario.DeviceID(other) < scenario.DeviceID(one) {
+		p.dialler, p.acceptor = other, one
+	}
+	for _, packet := range s.Packets {
+		if packet.Time.Before(begin) || packet.Time.After(s.End) {
+			continue
+		}
+		between := packet.From == p.dialler && packet.To == p.acceptor || packet.From == p.acceptor && packet.To == p.dialler
+		switch {
+		case packet.Kind == decode.Announce && (packet.To == decode.All || between):
+			p.announced[packet.From]++
+		case !between:
+		case packet.Kind == decode.SYN && packet.From == p.dialler:
+			p.syn++
+			if strings.HasSuffix(packet.Text, ", again") {
+				p.synAgain++
+			}
+		case packet.Kind == decode.SYNACK && packet.From == p.acceptor:
+			p.synAck++
+		case packet.Kind == decode.RST && p.fromDialler+p.fromAcceptor == 0:
+			p.refused++
+		case packet.Kind == decode.RST:
+			p.reset++
+		case packet.Kind == decode.Handshake && packet.From == p.dialler:
+			p.fromDialler++
+		case packet.Kind == decode.Handshake:
+			p.fromAcceptor++
+		}
+	}
+	return p
+}
+
+// said returns the last line of a node in that time that has a text, or one of the whole time with always.
+func (p *pair) said(node, text string, always bool) string {
+	last := ""
+	for _, l := range p.scene.Lines(node) {
+		if (always || !l.Time.Before(p.begin)) && strings.Contains(l.Text, text) {
+			last = l.Text
+		}
+	}
+	return last
+}
+
+// judge returns what was missing first, on the way from an announce to a session; "" when nothing says so.
+func (p *pair) judge() (record.Reason, []string) {
+	d, a := p.dialler, p.acceptor
+	var evidence []string
+	say := func(format string, args ...any) { evidence = append(evidence, fmt.Sprintf(format, args...)) }
+	took := p.end.Sub(p.begin).Round(100 * time.Millisecond)
+	for _, node := range []string{d, a} {
+		for _, text := range []string{"dsoftbusd: identity mismatch peer=" + scenario.DeviceID(other(node, d, a)), "dsoftbusd: session denied "} {
+			if line := p.said(node, text, false); line != "" {
+				say("%s said: %s", node, line)
+				return record.SessionDenied, append(evidence, p.crossed(took))
+			}
+		}
+	}
+	if p.scene.Packets == nil {
+		return "", nil
+	}
+	evidence = append(evidence, p.crossed(took))
+	switch {
+	case p.fromDialler+p.fromAcceptor > 0 && p.reset > 0:
+		say("a connection was cut (RST) in the middle of a handshake")
+		return record.SessionReset, evidence
+	case p.fromDialler+p.fromAcceptor > 0:
+		say("connections were made, and no handshake came to its end: %d messages from %s, %d from %s", p.fromDialler, d, p.fromAcceptor, a)
+		return record.HandshakeStalled, evidence
+	case p.syn > 0 && p.synAck > 0 && p.synAgain > 0:
+		say("%s has answered with SYN-ACK, and %s asked again: the answers did not arrive", a, d)
+		return record.SessionNoSynAck, evidence
+	case p.syn > 0 && p.refused > 0 && p.synAck == 0:
+		say("%s refused (RST): nobody listens there", a)
+		return record.SessionReset, evidence
+	case p.syn > 0 && p.synAck == 0:
+		say("%s has not answered: the SYNs did not arrive, or it stands still", a)
+		return record.SessionNoSynAck, evidence
+	case p.syn > 0:
+		return "", nil // it came about
+	}
+	if p.announced[a] == 0 {
+		say("%s has announced nothing", a)
+		return record.DiscoveryNoAnnounce, evidence
+	}
+	if p.said(d, "discovery peer learned "+scenario.DeviceID(a), true) == "" {
+		say("%s has announced itself, and %s has not learned of it: announces did not arrive, or were ignored", a, d)
+		return record.DiscoveryNoAnnounce, evidence
+	}
+	say("%s, which is the one to dial, has not tried", d)
+	return record.SessionNoSyn, evidence
+}
+
+func other(node, one, two string) string {
+	if node == one {
+		return two
+	}
+	return one
+}
+
+// crossed says what the two have sent.
+func (p *pair) crossed(took time.Duration) string {
+	if p.scene.Packets == nil {
+		return "no capture was made of what crossed"
+	}
+	return fmt.Sprintf("in the %s before: announces %s %d, %s %d; %s -> %s %d SYN; %s -> %s %d SYN-ACK, %d RST",
+		took, p.dialler, p.announced[p.dialler], p.acceptor, p.announced[p.acceptor], p.dialler, p.acceptor, p.syn, p.acceptor, p.dialler, p.synAck, p.refused+p.reset)
+}

@@ -1,0 +1,42 @@
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/decode"
+	"dsoftbus-rig/rig/locate"
+	"dsoftbus-rig/rig/record"
+)
+
+// explain gives a failure that comes of a session that was missing its true class, by what the nodes said and what crossed between them.
+func (p *play) explain(f *record.Failure) *record.Failure {
+	if f == nil || p.alive.world == nil {
+		return f
+	}
+	scene := locate.Scene{
+		Nodes: p.alive.world.Names(), End: p.failed,
+		Lines: func(node string) []console.Line {
+			log := p.alive.world.Log(node)
+			return log.Lines(0, log.Len())
+		},
+	}
+	capture, err := decode.File(p.rec.Capture(), nil)
+	switch {
+	case err == nil:
+		scene.Packets = capture.Packets
+	case !errors.Is(err, fs.ErrNotExist):
+		p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("explain the failure: %v", err)})
+	}
+	return p.locator.Explain(f, scene)
+}
+
+// noteFailure remembers when a step failed: what comes afterwards has nothing to do with it.
+func (p *play) noteFailure(e record.Event) {
+	if e.Kind == record.KindStepEnd && e.Error != "" && !e.Ignored {
+		p.failed = time.Now()
+	}
+}
