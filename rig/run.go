@@ -185,7 +185,11 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 		recErr = errors.Join(recErr, fmt.Errorf("show the progress: %w", err))
 	}
 	if f.counting {
-		recErr = errors.Join(recErr, f.writeCoverage(context.WithoutCancel(cmd.Context()), os.Stdout, run, dir))
+		shown := os.Stdout
+		if f.json { // which has stdout for programs
+			shown = os.Stderr
+		}
+		recErr = errors.Join(recErr, f.writeCoverage(context.WithoutCancel(cmd.Context()), shown, run, dir))
 	}
 	if recErr != nil {
 		return &exitError{record.ExitBroken, recErr}
