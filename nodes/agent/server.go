@@ -256,7 +256,6 @@ func (s *Server) exec(ctx context.Context, stream io.Writer, in io.Reader, r age
 		fmt.Fprintln(stderr, err)
 		exit.Status = 127
 	} else {
-		defer s.unlist(p)
 		select {
 		case <-p.done:
 		case <-gone:
@@ -265,6 +264,7 @@ func (s *Server) exec(ctx context.Context, stream io.Writer, in io.Reader, r age
 			_ = p.signal(unix.SIGKILL)
 		}
 		<-p.done
+		s.unlist(p) // before anybody is told that it has ended
 		exit.Status = status(p.cmd.ProcessState)
 	}
 	exit.JournalSeq = s.Journal.Seq()

@@ -62,7 +62,6 @@ const least = 4 * time.Second
 // Forms of what says that a session was wanted. The device's id is the first group.
 var (
 	noSession     = regexp.MustCompile(`no session with (node-[a-z0-9]+)`)
-	sessionLost   = regexp.MustCompile(`session lost (node-[a-z0-9]+)`)
 	wantsSession  = regexp.MustCompile(`session ok (node-[a-z0-9]+)`)
 	wantsAnnounce = regexp.MustCompile(`peer learned (node-[a-z0-9]+)`)
 )
@@ -81,10 +80,8 @@ func (l *Locator) Explain(f *record.Failure, s Scene) *record.Failure {
 			}
 		}
 	case record.ExecStatus, record.ExecTimeout:
-		for _, form := range []*regexp.Regexp{noSession, sessionLost} {
-			if m := form.FindStringSubmatch(f.Message); m != nil {
-				peer = nodeOf(s.Nodes, m[1])
-			}
+		if m := noSession.FindStringSubmatch(f.Message); m != nil {
+			peer = nodeOf(s.Nodes, m[1])
 		}
 	}
 	if peer == "" || peer == f.Node {
@@ -125,9 +122,15 @@ type pair struct {
 	begin, end        time.Time
 	scene             Scene
 
-	syn, synAgain, synAck, refused, reset int // refused: a RST before any message of a handshake
-	fromDialler, fromAcceptor             int // messages of handshakes
-	announced                             map[string]int
+	syn, synAck, rst int // of both, in all
+	last             attempt
+	announced        map[string]int
+}
+
+// An attempt is one of the dialler's to connect, the last one.
+type attempt struct {
+	again, answered, cut      bool // SYN sent more than once; SYN-ACK; RST
+	fromDialler, fromAcceptor int  // messages of the handshake
 }
 
 func newCase(one, other string, begin time.Time, s Scene) *pair {
@@ -144,31 +147,32 @@ func newCase(one, other string, begin time.Time, s Scene) *pair {
 		case packet.Kind == decode.Announce && (packet.To == decode.All || between):
 			p.announced[packet.From]++
 		case !between:
+		case packet.Kind == decode.SYN && packet.From == p.dialler && strings.HasSuffix(packet.Text, ", again"):
+			p.syn++
+			p.last.again = true
 		case packet.Kind == decode.SYN && packet.From == p.dialler:
 			p.syn++
-			if strings.HasSuffix(packet.Text, ", again") {
-				p.synAgain++
-			}
+			p.last = attempt{}
 		case packet.Kind == decode.SYNACK && packet.From == p.acceptor:
 			p.synAck++
-		case packet.Kind == decode.RST && p.fromDialler+p.fromAcceptor == 0:
-			p.refused++
+			p.last.answered = true
 		case packet.Kind == decode.RST:
-			p.reset++
+			p.rst++
+			p.last.cut = true
 		case packet.Kind == decode.Handshake && packet.From == p.dialler:
-			p.fromDialler++
+			p.last.fromDialler++
 		case packet.Kind == decode.Handshake:
-			p.fromAcceptor++
+			p.last.fromAcceptor++
 		}
 	}
 	return p
 }
 
-// said returns the last line of a node in that time that has a text, or one of the whole time with always.
-func (p *pair) said(node, text string, always bool) string {
+// said returns the last line of a node in that time that has a text.
+func (p *pair) said(node, text string) string {
 	last := ""
 	for _, l := range p.scene.Lines(node) {
-		if (always || !l.Time.Before(p.begin)) && strings.Contains(l.Text, text) {
+		if !l.Time.Before(p.begin) && strings.Contains(l.Text, text) {
 			last = l.Text
 		}
 	}
@@ -183,7 +187,7 @@ func (p *pair) judge() (record.Reason, []string) {
 	took := p.end.Sub(p.begin).Round(100 * time.Millisecond)
 	for _, node := range []string{d, a} {
 		for _, text := range []string{"dsoftbusd: identity mismatch peer=" + scenario.DeviceID(other(node, d, a)), "dsoftbusd: session denied "} {
-			if line := p.said(node, text, false); line != "" {
+			if line := p.said(node, text); line != "" {
 				say("%s said: %s", node, line)
 				return record.SessionDenied, append(evidence, p.crossed(took))
 			}
@@ -193,34 +197,36 @@ func (p *pair) judge() (record.Reason, []string) {
 		return "", nil
 	}
 	evidence = append(evidence, p.crossed(took))
-	switch {
-	case p.fromDialler+p.fromAcceptor > 0 && p.reset > 0:
-		say("a connection was cut (RST) in the middle of a handshake")
+	last := p.last
+	switch messages := last.fromDialler + last.fromAcceptor; {
+	case messages > 0 && last.cut:
+		say("the last connection was cut (RST) in the middle of its handshake")
 		return record.SessionReset, evidence
-	case p.fromDialler+p.fromAcceptor > 0:
-		say("connections were made, and no handshake came to its end: %d messages from %s, %d from %s", p.fromDialler, d, p.fromAcceptor, a)
+	case messages > 0:
+		say("the last connection was made, and its handshake did not come to its end: %d messages from %s, %d from %s", last.fromDialler, d, last.fromAcceptor, a)
 		return record.HandshakeStalled, evidence
-	case p.syn > 0 && p.synAck > 0 && p.synAgain > 0:
-		say("%s has answered with SYN-ACK, and %s asked again: the answers did not arrive", a, d)
-		return record.SessionNoSynAck, evidence
-	case p.syn > 0 && p.refused > 0 && p.synAck == 0:
+	case p.syn > 0 && last.cut && !last.answered:
 		say("%s refused (RST): nobody listens there", a)
 		return record.SessionReset, evidence
-	case p.syn > 0 && p.synAck == 0:
+	case p.syn > 0 && last.answered && (last.again || p.syn > 1):
+		say("%s has answered with SYN-ACK, and %s asked again: the answers did not arrive", a, d)
+		return record.SessionNoSynAck, evidence
+	case p.syn > 0 && !last.answered:
 		say("%s has not answered: the SYNs did not arrive, or it stands still", a)
 		return record.SessionNoSynAck, evidence
 	case p.syn > 0:
 		return "", nil // it came about
 	}
-	if p.announced[a] == 0 {
+	// A peer that is heard of is dialled within a second, for as long as it is.
+	switch {
+	case p.announced[a] == 0:
 		say("%s has announced nothing", a)
 		return record.DiscoveryNoAnnounce, evidence
-	}
-	if p.said(d, "discovery peer learned "+scenario.DeviceID(a), true) == "" {
-		say("%s has announced itself, and %s has not learned of it: announces did not arrive, or were ignored", a, d)
+	case p.announced[d] > 0:
+		say("%s has announced itself, and %s, which would dial it then, has not tried: the announces did not arrive, or were ignored", a, d)
 		return record.DiscoveryNoAnnounce, evidence
 	}
-	say("%s, which is the one to dial, has not tried", d)
+	say("%s, which is the one to dial, has not tried, and announces nothing itself: does its dsoftbusd run?", d)
 	return record.SessionNoSyn, evidence
 }
 
@@ -237,5 +243,5 @@ func (p *pair) crossed(took time.Duration) string {
 		return "no capture was made of what crossed"
 	}
 	return fmt.Sprintf("in the %s before: announces %s %d, %s %d; %s -> %s %d SYN; %s -> %s %d SYN-ACK, %d RST",
-		took, p.dialler, p.announced[p.dialler], p.acceptor, p.announced[p.acceptor], p.dialler, p.acceptor, p.syn, p.acceptor, p.dialler, p.synAck, p.refused+p.reset)
+		took, p.dialler, p.announced[p.dialler], p.acceptor, p.announced[p.acceptor], p.dialler, p.acceptor, p.syn, p.acceptor, p.dialler, p.synAck, p.rst)
 }
