@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"dsoftbus-rig/rig/record"
@@ -39,21 +40,17 @@ func (w *World) Keys(ctx context.Context, file string) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(float64(keysWait)*w.cfg.Slowdown), errors.New("the key logs were not collected in time"))
 	defer cancel()
+	nodes := w.all()
+	logs, errs := make([][]byte, len(nodes)), make([]error, len(nodes))
+	var asking sync.WaitGroup
+	for i, n := range nodes {
+		// Side by side, so that one that does not answer takes no time from the others.
+		asking.Go(func() { logs[i], errs[i] = n.keyLog(ctx) })
+	}
+	asking.Wait()
 	seen := map[string]bool{}
 	var all bytes.Buffer
-	var errs []error
-	for _, n := range w.all() {
-		n.mu.Lock()
-		keyed := n.keyed
-		n.mu.Unlock()
-		if !keyed {
-			continue
-		}
-		lines, err := n.keyLog(ctx)
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
+	for _, lines := range logs {
 		for line := range strings.Lines(string(lines)) {
 			if !seen[line] {
 				seen[line] = true
@@ -61,8 +58,8 @@ func (w *World) Keys(ctx context.Context, file string) error {
 			}
 		}
 	}
-	if all.Len() == 0 && len(errs) > 0 {
-		return fmt.Errorf("collect the keys of sessions: %w", errors.Join(errs...))
+	if err := errors.Join(errs...); err != nil && all.Len() == 0 {
+		return fmt.Errorf("collect the keys of sessions: %w", err)
 	}
 	if err := os.WriteFile(file, all.Bytes(), 0o600); err != nil {
 		return fmt.Errorf("collect the keys of sessions: %w", err)
@@ -70,8 +67,14 @@ func (w *World) Keys(ctx context.Context, file string) error {
 	return nil
 }
 
-// keyLog returns a node's key log.
+// keyLog returns a node's key log, nothing where its dsoftbusd was never started.
 func (n *Node) keyLog(ctx context.Context) ([]byte, error) {
+	n.mu.Lock()
+	keyed := n.keyed
+	n.mu.Unlock()
+	if !keyed {
+		return nil, nil
+	}
 	if err := n.ready(); err != nil {
 		return nil, err
 	}
