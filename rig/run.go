@@ -24,6 +24,8 @@ import (
 func newRunCommand() *cobra.Command {
 	var f runFlags
 	cmd := &cobra.Command{
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return f.check(cmd) },
+
 		Use:   "run [PATTERN...]",
 		Short: "Run scenarios, each on fresh machines",
 		Long: `Run plays the scenarios that the patterns select, or all of them, each on fresh
@@ -62,9 +64,6 @@ with -cover-host both tell what only machines reach from what the host's tests d
 }
 
 func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
-	if err := f.check(cmd); err != nil {
-		return err
-	}
 	if f.timeout > 0 {
 		ctx, cancel := suite.WithTimeout(cmd.Context(), f.timeout)
 		defer cancel()
@@ -183,6 +182,11 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	}
 	if err := progress.Finish(summary); err != nil {
 		recErr = errors.Join(recErr, fmt.Errorf("show the progress: %w", err))
+	}
+	if f.json {
+		tellGitHub(summary, nil) // stdout is a program's
+	} else {
+		tellGitHub(summary, os.Stdout)
 	}
 	if f.counting {
 		shown := os.Stdout

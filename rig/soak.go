@@ -29,6 +29,8 @@ type soakFlags struct {
 func newSoakCommand() *cobra.Command {
 	f := soakFlags{run: runFlags{repeat: 1, jobs: 1}}
 	cmd := &cobra.Command{
+		PreRunE: func(cmd *cobra.Command, _ []string) error { return f.check(cmd) },
+
 		Use:   "soak",
 		Short: "Read again and again, under faults drawn from a seed",
 		Long: `Soak makes a scenario of many rounds of reads under faults that are drawn from a
@@ -77,9 +79,6 @@ func (f *soakFlags) check(cmd *cobra.Command) error {
 }
 
 func runSoak(cmd *cobra.Command, f soakFlags) error {
-	if err := f.check(cmd); err != nil {
-		return err
-	}
 	dir, err := project(cmd)
 	if err != nil {
 		return usage("%w", err)

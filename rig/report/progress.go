@@ -461,19 +461,9 @@ func (p *Progress) end(s record.Summary) {
 		p.line("%s", p.color(red, word(s.Failure.Reason.Info().Result)))
 		p.box(s.Failure, p.folder)
 	}
-	var passed, failed, skipped int
 	others := make(map[record.Result][]string)
 	for _, c := range s.Scenarios {
-		if c.RetryOf != "" {
-			continue
-		}
-		switch c.Result {
-		case record.Passed:
-			passed++
-		case record.Skipped:
-			skipped++
-		default:
-			failed++
+		if c.RetryOf == "" && !c.Result.Green() {
 			others[c.Result] = append(others[c.Result], clean(c.Name))
 		}
 	}
@@ -492,14 +482,7 @@ func (p *Progress) end(s record.Summary) {
 		p.line("what broke, as a page to look at: rig report %s", clean(p.folder))
 	}
 	p.line("total %s%s", duration(s.Seconds), where)
-	count := fmt.Sprintf("%d passed, %d failed", passed, failed)
-	if skipped > 0 {
-		count += fmt.Sprintf(", %d skipped", skipped)
-	}
-	if s.NotPlayed > 0 {
-		count += fmt.Sprintf(", %d not played", s.NotPlayed)
-	}
-	p.line("%s", count)
+	p.line("%s", count(s))
 }
 
 // SGR sequences (ECMA-48).

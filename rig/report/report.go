@@ -1,5 +1,5 @@
 // Package report shows a record to people and to programs: the progress and the verdicts of a run on a terminal or in a log (Progress),
-// the same as `go test -json` has it (TestJSON), and junit.xml (JUnit).
+// the same as `go test -json` has it (TestJSON), junit.xml (JUnit), and what GitHub shows of a job (Markdown, Annotations).
 //
 // It only reads events and summaries of package record. It never decides a verdict, and no text of a machine, a program or a file reaches
 // the terminal before console.Clean has made it harmless.
@@ -53,6 +53,30 @@ func firstLine(f *record.Failure) string {
 		first = f.Reason.Info().Meaning
 	}
 	return first
+}
+
+// count says how many scenarios passed, and how many did not.
+func count(s record.Summary) string {
+	var passed, failed, skipped int
+	for _, c := range s.Scenarios {
+		switch {
+		case c.RetryOf != "":
+		case c.Result == record.Passed:
+			passed++
+		case c.Result == record.Skipped:
+			skipped++
+		default:
+			failed++
+		}
+	}
+	text := fmt.Sprintf("%d passed, %d failed", passed, failed)
+	if skipped > 0 {
+		text += fmt.Sprintf(", %d skipped", skipped)
+	}
+	if s.NotPlayed > 0 {
+		text += fmt.Sprintf(", %d not played", s.NotPlayed)
+	}
+	return text
 }
 
 // Lengths of a failure as it is shown; all of it is in the record.
