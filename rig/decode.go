@@ -144,20 +144,9 @@ func (f *decodeFlags) find(cmd *cobra.Command, arg string) ([]string, error) {
 		}
 		root = filepath.Join(dir, "runs")
 	}
-	place := arg
-	switch {
-	case arg == "":
-		place = filepath.Join(root, record.LatestLink)
-	case !exists(arg):
-		place = filepath.Join(root, arg)
-	}
-	// The link to the latest run is one.
-	place, err := filepath.EvalSymlinks(place)
+	place, err := runFolder(root, arg)
 	if err != nil {
-		if arg == "" {
-			return nil, usage("decode: there is no run in %s yet; name a capture", suite.Shown(root))
-		}
-		return nil, usage("decode: %s is neither a file, nor a folder, nor a run in %s", arg, suite.Shown(root))
+		return nil, usage("decode: %w", err)
 	}
 	var files []string
 	err = filepath.WalkDir(place, func(path string, d fs.DirEntry, err error) error {

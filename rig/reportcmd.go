@@ -49,7 +49,7 @@ still goes on, is shown as far as it is recorded.`,
 func pageOf(cmd *cobra.Command, run, out string, open bool) error {
 	// A record is readable without the project; then there is only less of the scenarios' files.
 	dir, noProject := project(cmd)
-	folder, err := runFolder(dir, run)
+	folder, err := runFolder(filepath.Join(dir, "runs"), run)
 	if err != nil {
 		if run == "" && noProject != nil {
 			return usage("which run? %w", noProject)
@@ -75,26 +75,27 @@ func pageOf(cmd *cobra.Command, run, out string, open bool) error {
 	return nil
 }
 
-// runFolder returns the folder of the run that a person means.
-func runFolder(project, run string) (string, error) {
-	var tried []string
-	for _, dir := range []string{run, filepath.Join(project, "runs", run)} {
-		if run == "" {
-			dir = filepath.Join(project, "runs", record.LatestLink)
-		}
+// runFolder returns the folder of the run that a person means: a path, or a name in root; the newest in root without either. What is no folder is
+// returned as well.
+func runFolder(root, run string) (string, error) {
+	tries := []string{run, filepath.Join(root, run)}
+	if run == "" {
+		tries = []string{filepath.Join(root, record.LatestLink)}
+	}
+	for _, path := range tries {
 		// The folder itself, since latest may be another one by the time somebody reads what was written.
-		real, err := filepath.EvalSymlinks(dir)
+		real, err := filepath.EvalSymlinks(path)
 		if err == nil {
 			return real, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("find the run: %w", err)
 		}
-		if tried = append(tried, suite.Shown(dir)); run == "" {
-			return "", fmt.Errorf("there is no run yet: %s does not exist; `rig run` makes one", tried[0])
-		}
 	}
-	return "", fmt.Errorf("there is no run %s; name a run's folder, or one of those in runs", strings.Join(tried, ", and no "))
+	if run == "" {
+		return "", fmt.Errorf("there is no run yet: %s does not exist; `rig run` makes one", suite.Shown(tries[0]))
+	}
+	return "", fmt.Errorf("there is no run %s, and no %s; name a run's folder, or one of those in runs", run, suite.Shown(tries[1]))
 }
 
 // writePage writes the page, whole or not at all, and returns its size in bytes.
