@@ -188,7 +188,7 @@ func TestShellJoinsARun(t *testing.T) {
 func TestNobodyComes(t *testing.T) {
 	r := startRun(t, repairable, "-debug", "-debug-wait", "1s")
 	r.await("nobody came to the prompt within 1s")
-	r.failure(record.ExitFailed, record.Failed, record.ExecStatus, "A")
+	r.failure(record.ExitFailed, record.Failed, record.SessionReset, "A") // as its packets say, read at the end
 }
 
 // A scenario is played up to a line, then line by line, and Ctrl-C has one stand still that runs.

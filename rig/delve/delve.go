@@ -49,6 +49,8 @@ const (
 	DefaultGrace = 2 * time.Second
 	// letGoWait bounds how long Delve may take to let its program go. Emulated, it takes a tenth of a second.
 	letGoWait = 30 * time.Second
+	// askAgain is how long Delve may take to say whether its program runs. Emulated, it takes a tenth of a second.
+	askAgain = time.Second
 	// chunk is how much is passed on at once, in bytes.
 	chunk = 32 << 10
 )
@@ -126,7 +128,7 @@ func Attach(ctx context.Context, cfg Config, stopped bool) (*Session, error) {
 		return nil, err
 	}
 	if !stopped {
-		s.watch("RPCServer.Command", command{Name: "continue"})
+		s.underway(ctx, s.watch("RPCServer.Command", command{Name: "continue"}))
 	}
 	if err := s.change(func() { s.own-- }); err != nil {
 		return nil, errors.Join(err, s.Close())
@@ -166,12 +168,15 @@ func (s *Session) call(ctx context.Context, method string, in, out any) error {
 	}
 }
 
-// watch makes a call that ends when the program stops, and takes it to run until then.
-func (s *Session) watch(method string, in any) {
+// watch makes a call that ends when the program stops, and takes it to run until then. What it returns is closed when the call has ended.
+func (s *Session) watch(method string, in any) <-chan struct{} {
+	ended := make(chan struct{})
 	if s.change(func() { s.running++ }) != nil {
-		return
+		close(ended)
+		return ended
 	}
 	began := s.start(func() {
+		defer close(ended)
 		var out stateOut
 		err := s.call(s.ctx, method, in, &out)
 		lost := errors.Is(err, rpc.ErrShutdown) || errors.Is(err, io.ErrUnexpectedEOF)
@@ -186,6 +191,34 @@ func (s *Session) watch(method string, in any) {
 	})
 	if !began {
 		_ = s.change(func() { s.running-- })
+		close(ended)
+	}
+	return ended
+}
+
+// underway waits until Delve says that the program runs: a client that came earlier would be told that it stands. It gives up when the call that lets
+// the program run has ended, whose watcher knows why, or when ctx has.
+func (s *Session) underway(ctx context.Context, ended <-chan struct{}) {
+	for {
+		out := new(stateOut)
+		call := s.control.Go("RPCServer.State", stateIn{NonBlocking: true}, out, make(chan *rpc.Call, 1))
+		again := time.NewTimer(askAgain)
+		select {
+		case <-call.Done:
+			again.Stop()
+			if call.Error != nil || out.State.Running {
+				return
+			}
+		case <-again.C:
+			// Delve looks whether its program runs, and only then waits for it to stand: when it begins to run in between, the answer waits
+			// for its next stop.
+		case <-ended:
+			again.Stop()
+			return
+		case <-ctx.Done():
+			again.Stop()
+			return
+		}
 	}
 }
 
