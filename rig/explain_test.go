@@ -34,10 +34,10 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 		"announces lost": {"block B A udp 37020\nup\nmarker -within 2s A 'cross-vm session ok node-b'\n",
 			record.DiscoveryNoAnnounce, "A", 3, "did not arrive, or were ignored"},
 		"wrong content": {up + "cp stdout came\nexec B cp /etc/hosts /packages/system@1.0.0/build.prop\nexec A pkgfs -peer node-b cat pkg:/system/build.prop\ncmp came stdout\n",
-			record.ContentMismatch, "", 6, ""},
+			record.ContentMismatch, "A", 6, ""},
 		"slow link": {"up\nexec B dd if=/dev/urandom of=/packages/system@1.0.0/big bs=65536 count=8\nlink B rate=4mbit\nbudget read 100ms\n" +
 			"exec -within 60s A pkgfs -peer node-b sum pkg:/system/big\nbudget -end read\n",
-			record.OverBudget, "", 6, ""},
+			record.OverBudget, "", 6, "in force: link B rate=4000000bit"},
 		"kernel panic": {up + "exec B gosh -c 'echo c > /proc/sysrq-trigger'\n", record.KernelPanic, "B", 3, ""},
 	} {
 		t.Run(name, func(t *testing.T) {

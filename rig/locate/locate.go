@@ -66,44 +66,49 @@ var (
 	wantsAnnounce = regexp.MustCompile(`peer learned (node-[a-z0-9]+)`)
 )
 
-// Explain returns a failure with its true class and the evidence for it, or as it is where no session was wanted, or none was missing.
+// Explain returns a failure with its true class and the evidence for it: the faults in force, whatever it is, and what was missing where a session was
+// wanted. It does not change what it is given.
 func (l *Locator) Explain(f *record.Failure, s Scene) *record.Failure {
-	if f == nil || f.Node == "" {
-		return f
+	if f == nil {
+		return nil
 	}
+	out := *f
+	l.mu.Lock()
+	begin, faults := l.steps[f.Step], slices.Clone(l.faults)
+	l.mu.Unlock()
+	if peer := missed(f, s.Nodes); peer != "" {
+		if begin.IsZero() || s.End.Sub(begin) < least {
+			begin = s.End.Add(-least)
+		}
+		if reason, evidence := newCase(f.Node, peer, begin, s).judge(); reason != "" {
+			out.Reason, out.Next, out.Evidence = reason, "", evidence
+		}
+	}
+	for _, fault := range faults {
+		out.Evidence = append(out.Evidence, "in force: "+fault)
+	}
+	return &out
+}
+
+// missed returns the node with which the failure's node had no session, "" if none was missing.
+func missed(f *record.Failure, nodes []string) string {
 	peer := ""
 	switch f.Reason {
 	case record.MarkerTimeout:
 		for _, form := range []*regexp.Regexp{wantsSession, wantsAnnounce} {
 			if m := form.FindStringSubmatch(f.Awaited); m != nil {
-				peer = nodeOf(s.Nodes, m[1])
+				peer = nodeOf(nodes, m[1])
 			}
 		}
 	case record.ExecStatus, record.ExecTimeout:
 		if m := noSession.FindStringSubmatch(f.Message); m != nil {
-			peer = nodeOf(s.Nodes, m[1])
+			peer = nodeOf(nodes, m[1])
 		}
 	}
-	if peer == "" || peer == f.Node {
-		return f
+	if f.Node == "" || peer == f.Node {
+		return ""
 	}
-	l.mu.Lock()
-	begin, faults := l.steps[f.Step], slices.Clone(l.faults)
-	l.mu.Unlock()
-	if begin.IsZero() || s.End.Sub(begin) < least {
-		begin = s.End.Add(-least)
-	}
-	c := newCase(f.Node, peer, begin, s)
-	reason, evidence := c.judge()
-	if reason == "" {
-		return f
-	}
-	out := *f
-	out.Reason, out.Next, out.Evidence = reason, "", evidence
-	for _, fault := range faults {
-		out.Evidence = append(out.Evidence, "in force: "+fault)
-	}
-	return &out
+	return peer
 }
 
 // nodeOf returns the node with that device id, "" when there is none.

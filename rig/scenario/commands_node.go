@@ -218,6 +218,7 @@ func runExec(ctx context.Context, c *call) error {
 		outs[name] = &output{}
 	}
 	err := c.each(func(name string) error { return c.execOn(ctx, name, argv, outs[name]) })
+	c.out.nodes = c.nodes
 	for _, name := range c.nodes {
 		c.out.stdout.add(outs[name].stdout)
 		c.out.stderr.add(outs[name].stderr)

@@ -134,7 +134,13 @@ func TestMatching(t *testing.T) {
 			b.passes(script)
 			continue
 		}
-		b.fails(script, record.ContentMismatch, 3, tt.text)
+		node := "" // whose output it is about
+		if strings.Contains(tt.script, "std") {
+			node = "A"
+		}
+		if f := b.fails(script, record.ContentMismatch, 3, tt.text); f.Node != node {
+			t.Errorf("%s: node %q, want %q", tt.script, f.Node, node)
+		}
 	}
 }
 

@@ -74,7 +74,7 @@ func (c *call) match(name string) error {
 	if wanted > 0 {
 		what = fmt.Sprintf("%d matches for %q in %s, not %d", len(found), c.arg("REGEXP"), name, wanted)
 	}
-	return &stepError{reason: record.ContentMismatch, awaited: fmt.Sprintf("a match for %q in %s", c.arg("REGEXP"), name),
+	return &stepError{reason: record.ContentMismatch, node: c.engine.origin(name), awaited: fmt.Sprintf("a match for %q in %s", c.arg("REGEXP"), name),
 		err: fmt.Errorf("%s, which is %s", what, excerpt(data))}
 }
 
@@ -115,7 +115,7 @@ func runCmp(_ context.Context, c *call) error {
 	if bytes.Equal(got, want) {
 		return nil
 	}
-	return &stepError{reason: record.ContentMismatch, awaited: names[0] + " to have the content of " + names[1],
+	return &stepError{reason: record.ContentMismatch, node: c.engine.origin(names[:]...), awaited: names[0] + " to have the content of " + names[1],
 		err: fmt.Errorf("%s and %s differ: %s", names[0], names[1], difference(names, got, want))}
 }
 

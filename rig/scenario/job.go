@@ -78,6 +78,7 @@ func (e *Engine) wait(ctx context.Context, c *call, name string) error {
 			}
 			return c.explain(ctx, "", fmt.Sprintf("wait for the job of line %d", j.call.st.Line), context.Cause(ctx))
 		}
+		c.out.nodes = append(c.out.nodes, j.call.out.nodes...)
 		c.out.stdout.add(j.call.out.stdout)
 		c.out.stderr.add(j.call.out.stderr)
 		if j.err != nil && first == nil {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -46,6 +47,15 @@ func (t *text) whole(name string) ([]byte, error) {
 // output is what a step leaves in stdout and stderr.
 type output struct {
 	stdout, stderr text
+	nodes          []string // that it came from
+}
+
+// origin returns the node that stdout or stderr came from, when it is one of these names and was left by one node alone.
+func (e *Engine) origin(names ...string) string {
+	if len(e.last.nodes) == 1 && (slices.Contains(names, "stdout") || slices.Contains(names, "stderr")) {
+		return e.last.nodes[0]
+	}
+	return ""
 }
 
 // A teller passes a step's output on as events, within the step's bounds.

@@ -134,7 +134,11 @@ func (c *call) judge(result error) (err, ignored error) {
 		case c.command.deadline == noDeadline:
 			reason = record.ContentMismatch
 		}
-		return failed(reason, "it succeeded, and '!' says that it must fail"), nil
+		unexpected := failed(reason, "it succeeded, and '!' says that it must fail")
+		if unexpected.node = c.engine.origin(c.st.name); len(c.nodes) == 1 {
+			unexpected.node = c.nodes[0]
+		}
+		return unexpected, nil
 	}
 	var se *stepError
 	if errors.As(result, &se) {
