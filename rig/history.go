@@ -82,11 +82,11 @@ func (p *past) durations() suite.Durations {
 	return d
 }
 
-// keep adds a run's results, and says what they are beside those before. Only scenarios of the project are kept: of a file elsewhere the name does
+// keep adds a run's results, and says and returns what they are beside those before. Only scenarios of the project are kept: of a file elsewhere the name does
 // not say which scenario it is.
-func (p *past) keep(folder string, s record.Summary, cold bool, print func(string)) {
+func (p *past) keep(folder string, s record.Summary, cold bool, print func(string)) (notes []history.Note) {
 	if p.file == "" {
-		return
+		return nil
 	}
 	r := history.Run{Folder: folder, Revision: p.revision, Dirty: p.dirty, Cold: cold}
 	playings := r.Playings(s, func(c record.ScenarioSummary) bool {
@@ -98,9 +98,10 @@ func (p *past) keep(folder string, s record.Summary, cold bool, print func(strin
 		return err == nil && filepath.IsLocal(rel)
 	})
 	if len(playings) == 0 {
-		return
+		return nil
 	}
-	for _, n := range history.Notes(playings, p.all) {
+	notes = history.Notes(playings, p.all)
+	for _, n := range notes {
 		print(n.Scenario + ": " + n.Text)
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, pastWait)
@@ -108,6 +109,7 @@ func (p *past) keep(folder string, s record.Summary, cold bool, print func(strin
 	if err := addPast(ctx, p.file, r, s, playings); err != nil {
 		print(fmt.Sprintf("warning: %v", err))
 	}
+	return notes
 }
 
 func addPast(ctx context.Context, file string, r history.Run, s record.Summary, playings []history.Playing) error {

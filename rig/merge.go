@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"dsoftbus-rig/rig/history"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/report"
 	"dsoftbus-rig/rig/suite"
@@ -91,7 +92,7 @@ func mergeRecords(cmd *cobra.Command, f mergeFlags, dirs []string) error {
 	progress.Folder(suite.Shown(dir))
 	junit := filepath.Join(dir, record.JUnitFile)
 	recErr = errors.Join(recErr, writeFile(junit, func(w io.Writer) error { return report.JUnit(w, summary) }))
-	recErr = errors.Join(recErr, progress.Finish(summary))
+	recErr = errors.Join(recErr, mergeNotes(dir, records), progress.Finish(summary))
 	tellGitHub(summary, nil) // the parts have said where
 	if f.expect > 0 && len(records) != f.expect {
 		recErr = errors.Join(recErr, fmt.Errorf("%d records, and there should be %d: look for the one of a host that has left none", len(records), f.expect))
@@ -104,6 +105,22 @@ func mergeRecords(cmd *cobra.Command, f mergeFlags, dirs []string) error {
 		return &exitError{status: summary.Exit}
 	}
 	return nil
+}
+
+// mergeNotes gives a record that was joined from others what they noted.
+func mergeNotes(dir string, records []*record.Record) error {
+	var all []history.Note
+	for _, rec := range records {
+		notes, err := history.ReadNotes(rec.Dir)
+		if err != nil {
+			return err
+		}
+		all = append(all, notes...)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return writeFile(filepath.Join(dir, history.NotesFile), func(w io.Writer) error { return history.WriteNotes(w, all) })
 }
 
 func writeFile(name string, write func(io.Writer) error) error {

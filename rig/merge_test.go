@@ -2,12 +2,14 @@ package main
 
 import (
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"dsoftbus-rig/rig/history"
 	"dsoftbus-rig/rig/record"
 )
 
@@ -30,6 +32,10 @@ func shardOf(t *testing.T, scenario string, result record.Result, reason record.
 	err = errors.Join(run.Append(record.Event{Kind: record.KindRunStart, Total: 1}), s.Append(record.Event{Kind: record.KindScenarioStart}), s.Append(end), s.Close(), err)
 	if _, finish := run.Finish(nil); err != nil || finish != nil {
 		t.Fatal(err, finish)
+	}
+	note := history.Note{Scenario: scenario, Kind: history.NewFailure, Text: "noted of " + scenario}
+	if err := run.WriteFile(history.NotesFile, func(w io.Writer) error { return history.WriteNotes(w, []history.Note{note}) }); err != nil {
+		t.Fatal(err)
 	}
 	// A build server that knows no links keeps a copy.
 	if err := os.Remove(filepath.Join(root, record.LatestLink)); err != nil {
@@ -70,6 +76,21 @@ func TestMergeOfShards(t *testing.T) {
 	}
 	if data, err := os.ReadFile(filepath.Join(rec.Dir, record.JUnitFile)); err != nil || !strings.Contains(string(data), `tests="2" failures="1"`) {
 		t.Errorf("%v: %s", err, data)
+	}
+
+	// What the parts have noted is on the page of the whole.
+	page := filepath.Join(t.TempDir(), "page.html")
+	if out, status := rig(t, nil, "report", rec.Dir, "-o", page); status != 0 {
+		t.Errorf("exit status %d: %s", status, out)
+	}
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"noted of a/x", "noted of a/y"} {
+		if !strings.Contains(string(text), want) {
+			t.Errorf("the page does not say %q", want)
+		}
 	}
 
 	for _, tt := range []struct {

@@ -64,7 +64,7 @@ func pageOf(cmd *cobra.Command, run, out string, open bool) error {
 		out = filepath.Join(folder, webreport.File)
 	}
 	say := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
-	size, err := writePage(out, rec, webreport.Options{Out: out, Source: dir, Ticks: ticks(rec, say), History: before(cmd.Context(), rec, say)})
+	size, err := writePage(out, rec, webreport.Options{Out: out, Source: dir, Ticks: ticks(rec, say), History: before(cmd.Context(), rec, say), Notes: noted(rec, say)})
 	if err != nil {
 		return err
 	}

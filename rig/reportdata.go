@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"dsoftbus-rig/rig/decode"
+	"dsoftbus-rig/rig/history"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/webreport"
 )
@@ -39,6 +40,19 @@ func ticks(rec *record.Record, say func(string)) map[string][]webreport.Tick {
 			}
 			all[c.Name] = append(all[c.Name], webreport.Tick{T: p.Time.Sub(c.Started).Seconds(), From: p.From, To: p.To, Kind: string(p.Kind), Text: text})
 		}
+	}
+	return all
+}
+
+// noted is what the run noted of its scenarios, seen against earlier runs.
+func noted(rec *record.Record, say func(string)) map[string][]webreport.Note {
+	notes, err := history.ReadNotes(rec.Dir)
+	if err != nil {
+		say(fmt.Sprintf("warning: the page does not say what is new: %v", err))
+	}
+	all := map[string][]webreport.Note{}
+	for _, n := range notes {
+		all[n.Scenario] = append(all[n.Scenario], webreport.Note{Text: n.Text, Slower: n.Kind == history.Slower})
 	}
 	return all
 }

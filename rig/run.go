@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/history"
 	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
@@ -175,7 +176,9 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	summary, err := run.Finish(out.Why)
 	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
 	if !f.counting { // which says nothing of how long scenarios mostly take
-		p.past.keep(run.Dir(), summary, out.Cold, progress.Print)
+		if notes := p.past.keep(run.Dir(), summary, out.Cold, progress.Print); len(notes) > 0 {
+			recErr = errors.Join(recErr, run.WriteFile(history.NotesFile, func(w io.Writer) error { return history.WriteNotes(w, notes) }))
+		}
 	}
 	if f.runs == "" && !f.keepRuns {
 		tidyUp(cmd.Context(), root, run.Dir(), progress.Print)

@@ -176,9 +176,9 @@ func NewReport(all []Playing, last int) Report {
 
 // A Note is what a run's result is, seen against those before it.
 type Note struct {
-	Scenario string
-	Kind     NoteKind
-	Text     string // behind the scenario's name
+	Scenario string   `json:"scenario"` // by its own name, whichever playing it was
+	Kind     NoteKind `json:"kind"`
+	Text     string   `json:"text"` // behind the scenario's name
 }
 
 // NoteKind says what a Note is about.

@@ -128,16 +128,15 @@ func TestHistory(t *testing.T) {
 		before []float64
 		c      *record.ScenarioSummary
 		text   string
-		slower bool
 	}{
-		{[]float64{1, 2, 1.5}, passed, "median of 3: 1.5s, now +100%", true},
-		{[]float64{2.9, 3, 3.1}, passed, "median of 3: 3.0s, now +0%", false},
-		{[]float64{0}, passed, "median of 1: 0.0s", false},
-		{[]float64{1}, &record.ScenarioSummary{Result: record.Failed, Seconds: 3}, "median of 1: 1.0s", false},
+		{[]float64{1, 2, 1.5}, passed, "median of 3: 1.5s, now +100%"},
+		{[]float64{2.9, 3, 3.1}, passed, "median of 3: 3.0s, now +0%"},
+		{[]float64{0}, passed, "median of 1: 0.0s"},
+		{[]float64{1}, &record.ScenarioSummary{Result: record.Failed, Seconds: 3}, "median of 1: 1.0s"},
 	} {
 		h := newHistory(c.before, c.c)
-		if h == nil || h.Text != c.text || h.Slower != c.slower {
-			t.Errorf("history %v: %+v, want %q, %v", c.before, h, c.text, c.slower)
+		if h == nil || h.Text != c.text {
+			t.Errorf("history %v: %+v, want %q", c.before, h, c.text)
 		}
 	}
 	if h := newHistory(nil, passed); h != nil {

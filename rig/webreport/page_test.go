@@ -32,6 +32,10 @@ func dressed(scenario string) Options {
 	return Options{
 		Ticks:   map[string][]Tick{scenario: ticks},
 		History: map[string][]float64{"cable": {4.1, 4.3, 4.0, 5.2, 4.4}, "loss": {1.2, 1.4, 1.3, 1.1, 1.5, 1.2}, "roundtrip/basic": {0.8, 0.7, 0.9, 0.7}},
+		Notes: map[string][]Note{
+			"cable":           {{Text: "fails for the first time in 6 playings <b>"}},
+			"roundtrip/basic": {{Text: "slower than usual: took 1.9s, usually median 0.75s", Slower: true}},
+		},
 	}
 }
 
@@ -42,7 +46,7 @@ func TestRecordedRuns(t *testing.T) {
 		scenarios    int
 		has          []string // text of the page, with all scenarios open
 	}{
-		{"mixed", "failed", 4, []string{"cable.txtar:8", "exec-status: a program ended", "from the run's folder: cable/cable.txtar", "block A B udp 9 has touched nothing", "not run", "failed, as"}},
+		{"mixed", "failed", 4, []string{"cable.txtar:8", "exec-status: a program ended", "fails for the first time in 6 playings <b>", "slower than usual: took 1.9s", "from the run's folder: cable/cable.txtar", "block A B udp 9 has touched nothing", "not run", "failed, as"}},
 		{"repaired", "repaired", 1, []string{"A person stepped in", "link B up", "stood still for a person (failed)", "it went on by: retry", "It had failed before", "2×, failed first"}},
 		{"interrupted", "interrupted", 1, []string{"interrupted: the run was stopped before the scenario ended", "sleep 60s", "only the lines that ran, from the record"}},
 		{"cold", "passed", 1, []string{"Welcome to u-root", "≈", "cgroup: Disabled controller"}},
@@ -91,6 +95,9 @@ func TestClickThrough(t *testing.T) {
 	b := open(t, write(t, recorded("mixed"), dressed("cable")), desk, scheme("light"))
 	shown := `[...document.querySelectorAll("details.scenario")].filter(d => !d.hidden).map(d => d.dataset.name).join(" ")`
 
+	if got := eval[string](b, `[...document.querySelectorAll(".took.slower")].map(e => e.closest("details").dataset.name).join(" ")`); got != "roundtrip/basic" {
+		t.Errorf("slower than usual are %q", got)
+	}
 	// Failures come first, then what is to be looked at, then the rest.
 	if got := eval[string](b, shown); got != "cable untouched loss roundtrip/basic" {
 		t.Errorf("listed are %s", got)

@@ -61,7 +61,9 @@ type row struct {
 	Message            string
 	Warnings           []string
 	History            *history
-	Folder             string // link
+	Notes              []string // what it is beside earlier runs
+	Slower             bool     // one of them says so
+	Folder             string   // link
 	FolderName         string
 }
 
@@ -85,7 +87,6 @@ type history struct {
 	Points string // of a polyline, 80 by 20, this run at its end
 	X, Y   string // where this run is
 	Text   string // "median of 8: 2.1s, now +9%"
-	Slower bool
 }
 
 var words = map[record.Result]string{
@@ -149,6 +150,10 @@ func newView(rec *record.Record, events map[string][]record.Event, o Options, li
 			Name: label(c.Name), Result: class(c.Result), Word: word(c.Result), Seconds: seconds(c.Seconds),
 			Failure: newFailure(c.Failure), History: newHistory(o.History[own(c)], c),
 			Folder: links.to(c.Dir), FolderName: label(c.Dir),
+		}
+		for _, n := range o.Notes[own(c)] {
+			r.Notes = append(r.Notes, short(n.Text))
+			r.Slower = r.Slower || n.Slower
 		}
 		if longest > 0 {
 			r.Bar = max(4, int(c.Seconds/longest*1000))
@@ -239,10 +244,7 @@ func newHistory(before []float64, c *record.ScenarioSummary) *history {
 	}
 	h.Points = strings.Join(points, " ")
 	if median > 0 && c.Result == record.Passed { // what did not pass has ended somewhere else
-		by := (c.Seconds/median - 1) * 100
-		h.Text += fmt.Sprintf(", now %+.0f%%", by)
-		// Half as long again, and more than a busy host makes of it: there is something to look at.
-		h.Slower = by > 50 && c.Seconds-median > 0.5
+		h.Text += fmt.Sprintf(", now %+.0f%%", (c.Seconds/median-1)*100)
 	}
 	return h
 }

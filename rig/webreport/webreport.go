@@ -52,6 +52,15 @@ type Options struct {
 	// History has how long each scenario took in earlier runs, in seconds, oldest first, by its own name (of a further playing: by
 	// ScenarioSummary.Of). This run is not among them.
 	History map[string][]float64
+
+	// Notes are what scenarios are beside earlier runs, by their own names.
+	Notes map[string][]Note
+}
+
+// A Note says what a scenario's result is, seen against earlier runs: new, or known.
+type Note struct {
+	Text   string // behind the scenario's name, such as "fails for the first time in 12 playings"
+	Slower bool   // it passed, and took longer than usual
 }
 
 //go:embed page.html page.css page.js
