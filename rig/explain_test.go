@@ -24,6 +24,8 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 	}{
 		"cable": {up + "link B down\nmarker A 'session lost node-b'\nexec A pkgfs -peer node-b -wait 1s cat pkg:/system/build.prop\n",
 			record.SessionNoSynAck, "A", 5, "in force: link B down"},
+		"cable, seen by a self-test": {up + "link B down\nmarker A 'session lost node-b'\nexec A selftest-client remote-pkgfs -peer node-b -wait 1s pkg:/system/build.prop\n",
+			record.SessionNoSynAck, "A", 5, "in force: link B down"},
 		"key": {up + "stop B dsoftbusd\nudp -hex -from B A:37020 4e58534201066e6f64652d628707111111111111111111111111111111111111111111111111111111111111111101097061636b6167656673\n" +
 			"exec A pkgfs -peer node-b -wait 1s cat pkg:/system/build.prop\n",
 			record.SessionDenied, "A", 5, "identity mismatch peer=node-b"},

@@ -53,7 +53,7 @@ type Scene struct {
 	Nodes   []string                         // names: "A", "B"
 	Lines   func(node string) []console.Line // what a node has printed, oldest first
 	Packets []decode.Packet                  // what nodes have sent; nil: no capture
-	End     time.Time                        // when the step failed
+	End     time.Time                        // when the step failed; zero: none did
 }
 
 // least is how long before a failure is looked at, at least: a dialler asks, and announces come, about every second.
@@ -76,7 +76,7 @@ func (l *Locator) Explain(f *record.Failure, s Scene) *record.Failure {
 	l.mu.Lock()
 	begin, faults := l.steps[f.Step], slices.Clone(l.faults)
 	l.mu.Unlock()
-	if peer := missed(f, s.Nodes); peer != "" {
+	if peer := missed(f, s.Nodes); peer != "" && !s.End.IsZero() {
 		if begin.IsZero() || s.End.Sub(begin) < least {
 			begin = s.End.Add(-least)
 		}
@@ -100,7 +100,7 @@ func missed(f *record.Failure, nodes []string) string {
 				peer = nodeOf(nodes, m[1])
 			}
 		}
-	case record.ExecStatus, record.ExecTimeout:
+	case record.ExecStatus, record.ExecTimeout, record.MarkerFail: // of a self-test
 		if m := noSession.FindStringSubmatch(f.Message); m != nil {
 			peer = nodeOf(nodes, m[1])
 		}

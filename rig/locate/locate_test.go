@@ -44,6 +44,8 @@ func TestExplain(t *testing.T) {
 		{"no announce", waits, map[string][]console.Line{"A": nil}, sent("A", decode.All, decode.Announce, "announce node-a", 0, 20),
 			record.DiscoveryNoAnnounce, "B has announced nothing"},
 		{"announces that do not arrive", waits, map[string][]console.Line{"B": learned("node-a")}, announces, record.DiscoveryNoAnnounce, "did not arrive, or were ignored"},
+		{"a self-test", &record.Failure{Reason: record.MarkerFail, Node: "A", Step: 4, Message: "SELFTEST: remote pkgfs session FAIL open node-b: no session with node-b within 5s"}, lines,
+			slices.Concat(announces, sent("A", "B", decode.SYN, "SYN 1 -> 34567", 10, 8)), record.SessionNoSynAck, "B has not answered"},
 		{"no SYN", reads, lines, sent("B", decode.All, decode.Announce, "announce node-b", 0, 20), record.SessionNoSyn, "does its dsoftbusd run?"},
 		{"SYNs without an answer", reads, lines, slices.Concat(announces, sent("A", "B", decode.SYN, "SYN 1 -> 34567", 10, 8)), record.SessionNoSynAck, "B has not answered"},
 		{"SYN-ACKs that are lost", waits, lines, slices.Concat(announces, sent("A", "B", decode.SYN, "SYN 1 -> 34567, again", 10, 8), sent("B", "A", decode.SYNACK, "SYN-ACK", 10, 8)),
@@ -84,6 +86,10 @@ func TestExplain(t *testing.T) {
 }
 
 func TestNothingToExplain(t *testing.T) {
+	f := &record.Failure{Reason: record.MarkerFail, Node: "A", Message: "no session with node-b within 5s"}
+	if got := New().Explain(f, Scene{Nodes: []string{"A", "B"}, Packets: []decode.Packet{}}); got.Reason != f.Reason || got.Evidence != nil {
+		t.Errorf("no step failed, so nobody knows when; got %+v", got)
+	}
 	if got := New().Explain(nil, Scene{}); got != nil {
 		t.Errorf("got %+v", got)
 	}
