@@ -26,6 +26,7 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 			record.SessionNoSynAck, "A", 5, "in force: link B down"},
 		"cable, seen by a self-test": {up + "link B down\nmarker A 'session lost node-b'\nexec A selftest-client remote-pkgfs -peer node-b -wait 1s pkg:/system/build.prop\n",
 			record.SessionNoSynAck, "A", 5, "in force: link B down"},
+		"frames lost one way": {"block A B\nup\nmarker -within 2s A 'cross-vm session ok node-b'\n", record.SessionNoSyn, "A", 3, "B has not answered: the questions did not arrive"},
 		"key": {up + "stop B dsoftbusd\nudp -hex -from B A:37020 4e58534201066e6f64652d628707111111111111111111111111111111111111111111111111111111111111111101097061636b6167656673\n" +
 			"exec A pkgfs -peer node-b -wait 1s cat pkg:/system/build.prop\n",
 			record.SessionDenied, "A", 5, "identity mismatch peer=node-b"},

@@ -50,7 +50,7 @@ func (l *Locator) Event(e record.Event) {
 
 // A Scene is what there is to look at.
 type Scene struct {
-	Nodes   []string                         // names: "A", "B"
+	Nodes   []string                         // names: "A", "B", in the order of their addresses
 	Lines   func(node string) []console.Line // what a node has printed, oldest first
 	Packets []decode.Packet                  // what nodes have sent; nil: no capture
 	End     time.Time                        // when the step failed; zero: none did
@@ -128,6 +128,7 @@ type pair struct {
 	scene             Scene
 
 	syn, synAck, rst int // of both, in all
+	asked, told      int // ARP: the dialler's questions for the acceptor's address, and its answers
 	last             attempt
 	announced        map[string]int
 }
@@ -143,6 +144,7 @@ func newCase(one, other string, begin time.Time, s Scene) *pair {
 	if scenario.DeviceID(other) < scenario.DeviceID(one) {
 		p.dialler, p.acceptor = other, one
 	}
+	question := fmt.Sprintf("who has %s?", scenario.NodeAddress(slices.Index(s.Nodes, p.acceptor)))
 	for _, packet := range s.Packets {
 		if packet.Time.Before(begin) || packet.Time.After(s.End) {
 			continue
@@ -151,7 +153,11 @@ func newCase(one, other string, begin time.Time, s Scene) *pair {
 		switch {
 		case packet.Kind == decode.Announce && (packet.To == decode.All || between):
 			p.announced[packet.From]++
+		case packet.Kind == decode.ARP && packet.From == p.dialler && strings.HasPrefix(packet.Text, question):
+			p.asked++
 		case !between:
+		case packet.Kind == decode.ARP && packet.From == p.acceptor:
+			p.told++
 		case packet.Kind == decode.SYN && packet.From == p.dialler && strings.HasSuffix(packet.Text, ", again"):
 			p.syn++
 			p.last.again = true
@@ -221,6 +227,12 @@ func (p *pair) judge() (record.Reason, []string) {
 		return record.SessionNoSynAck, evidence
 	case p.syn > 0:
 		return "", nil // it came about
+	case p.asked > 0 && p.told == 0:
+		say("%s asked for the address of %s (ARP, %d times), and %s has not answered: the questions did not arrive, or it stands still", d, a, p.asked, a)
+		return record.SessionNoSyn, evidence
+	case p.asked > 0:
+		say("%s asked for the address of %s (ARP, %d times), and sent no SYN although %s has answered: the answers did not arrive", d, a, p.asked, a)
+		return record.SessionNoSyn, evidence
 	}
 	// A peer that is heard of is dialled within a second, for as long as it is.
 	switch {
