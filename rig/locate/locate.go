@@ -52,7 +52,7 @@ func (l *Locator) Event(e record.Event) {
 type Scene struct {
 	Nodes   []string                         // names: "A", "B", in the order of their addresses
 	Lines   func(node string) []console.Line // what a node has printed, oldest first
-	Packets []decode.Packet                  // what nodes have sent; nil: no capture
+	Packets func() []decode.Packet           // what nodes have sent, nil without a capture. Asked for only when a session was missing: a capture can be long
 	End     time.Time                        // when the step failed; zero: none did
 }
 
@@ -126,6 +126,7 @@ type pair struct {
 	dialler, acceptor string // by the contract, the one with the smaller id dials
 	begin, end        time.Time
 	scene             Scene
+	captured          bool // there is a capture
 
 	syn, synAck, rst int // of both, in all
 	asked, told      int // ARP: the dialler's questions for the acceptor's address, and its answers
@@ -145,7 +146,9 @@ func newCase(one, other string, begin time.Time, s Scene) *pair {
 		p.dialler, p.acceptor = other, one
 	}
 	question := fmt.Sprintf("who has %s?", scenario.NodeAddress(slices.Index(s.Nodes, p.acceptor)))
-	for _, packet := range s.Packets {
+	packets := s.Packets()
+	p.captured = packets != nil
+	for _, packet := range packets {
 		if packet.Time.Before(begin) || packet.Time.After(s.End) {
 			continue
 		}
@@ -204,7 +207,7 @@ func (p *pair) judge() (record.Reason, []string) {
 			}
 		}
 	}
-	if p.scene.Packets == nil {
+	if !p.captured {
 		return "", nil
 	}
 	evidence = append(evidence, p.crossed(took))
@@ -256,7 +259,7 @@ func other(node, one, two string) string {
 
 // crossed says what the two have sent.
 func (p *pair) crossed(took time.Duration) string {
-	if p.scene.Packets == nil {
+	if !p.captured {
 		return "no capture was made of what crossed"
 	}
 	return fmt.Sprintf("in the %s before: announces %s %d, %s %d; %s -> %s %d SYN; %s -> %s %d SYN-ACK, %d RST",

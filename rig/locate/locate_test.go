@@ -76,7 +76,7 @@ func TestExplain(t *testing.T) {
 		l.Event(record.Event{Kind: record.KindFault, Name: "link", Node: "B", Text: "down", State: record.FaultInjected})
 		l.Event(record.Event{Kind: record.KindFault, Name: "link", Node: "B", Text: "down", State: record.FaultHealed})
 		before := *c.failure
-		got := l.Explain(c.failure, Scene{Nodes: []string{"A", "B"}, Packets: c.packets, End: at(20), Lines: func(node string) []console.Line { return c.lines[node] }})
+		got := l.Explain(c.failure, Scene{Nodes: []string{"A", "B"}, Packets: func() []decode.Packet { return c.packets }, End: at(20), Lines: func(node string) []console.Line { return c.lines[node] }})
 		evidence := strings.Join(got.Evidence, "\n")
 		if got.Reason != c.reason || !strings.Contains(evidence, c.evidence) {
 			t.Errorf("%s: %s, %q; want %s, %q", c.what, got.Reason, evidence, c.reason, c.evidence)
@@ -92,7 +92,7 @@ func TestExplain(t *testing.T) {
 
 func TestNothingToExplain(t *testing.T) {
 	f := &record.Failure{Reason: record.MarkerFail, Node: "A", Message: "no session with node-b within 5s"}
-	if got := New().Explain(f, Scene{Nodes: []string{"A", "B"}, Packets: []decode.Packet{}}); got.Reason != f.Reason || got.Evidence != nil {
+	if got := New().Explain(f, Scene{Nodes: []string{"A", "B"}, Packets: func() []decode.Packet { t.Error("the capture is read for nothing"); return nil }}); got.Reason != f.Reason || got.Evidence != nil {
 		t.Errorf("no step failed, so nobody knows when; got %+v", got)
 	}
 	if got := New().Explain(nil, Scene{}); got != nil {

@@ -23,13 +23,16 @@ func (p *play) explain(f *record.Failure) *record.Failure {
 			log := p.alive.world.Log(node)
 			return log.Lines(0, log.Len())
 		},
-	}
-	capture, err := decode.File(p.rec.Capture(), nil)
-	switch {
-	case err == nil:
-		scene.Packets = capture.Packets
-	case !errors.Is(err, fs.ErrNotExist):
-		p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("explain the failure: %v", err)})
+		Packets: func() []decode.Packet {
+			capture, err := decode.File(p.rec.Capture(), nil)
+			if err == nil {
+				return capture.Packets
+			}
+			if !errors.Is(err, fs.ErrNotExist) {
+				p.tell(record.Event{Kind: record.KindWarning, Text: fmt.Sprintf("explain the failure: %v", err)})
+			}
+			return nil
+		},
 	}
 	return p.locator.Explain(f, scene)
 }
