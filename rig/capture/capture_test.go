@@ -8,7 +8,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -16,52 +15,17 @@ import (
 	"time"
 
 	"dsoftbus-rig/rig/lan"
+	"dsoftbus-rig/rig/netnstest"
 	"dsoftbus-rig/rig/record"
 )
 
-// Tests of the socket need a network of their own: the test program starts itself once more in fresh namespaces.
-const envInside = "CAPTURE_TEST_INSIDE"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(envInside) != "" {
-		os.Exit(m.Run())
-	}
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Args[0] = os.Args[0]
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	start := func(inside string, attr *syscall.SysProcAttr) error {
-		cmd.Env = append(os.Environ(), envInside+"="+inside)
-		cmd.SysProcAttr = attr
-		return cmd.Start()
-	}
-	err := start("yes", &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
-	})
-	if err != nil {
-		err = start(err.Error(), nil)
-	}
-	if err == nil {
-		err = cmd.Wait()
-	}
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		os.Exit(max(exit.ExitCode(), 1))
-	case err != nil:
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+// Tests of the socket need a network of their own.
+func TestMain(m *testing.M) { netnstest.Main(m) }
 
 // network makes a network with two ports that are held open.
 func network(t testing.TB) (*lan.LAN, map[string]*os.File) {
 	t.Helper()
-	if why := os.Getenv(envInside); why != "yes" {
-		t.Skipf("this host makes no namespaces: %s", why)
-	}
+	netnstest.Need(t)
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	t.Cleanup(cancel)
 	l, err := lan.New(ctx, lan.Config{})

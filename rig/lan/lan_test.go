@@ -13,64 +13,25 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
+
+	"dsoftbus-rig/rig/netnstest"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// The tests run in a user and network namespace of their own, which the test binary makes by starting itself again. Where the host does not
-// allow that, they are skipped with what it said.
-const (
-	envInside  = "LAN_TEST_INSIDE"
-	envRefused = "LAN_TEST_REFUSED"
-)
-
-func TestMain(m *testing.M) {
-	if os.Getenv(envInside) != "" || os.Getenv(envRefused) != "" {
-		os.Exit(m.Run())
-	}
-	start := func(env string, attr *syscall.SysProcAttr) (*exec.Cmd, error) {
-		cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-		cmd.Args[0] = os.Args[0]
-		cmd.Env = append(os.Environ(), env)
-		cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-		cmd.SysProcAttr = attr
-		return cmd, cmd.Start()
-	}
-	cmd, err := start(envInside+"=1", &syscall.SysProcAttr{
-		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNET,
-		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-		Pdeathsig:   syscall.SIGKILL,
-	})
-	if err != nil {
-		cmd, err = start(envRefused+"="+err.Error(), nil)
-	}
-	if err == nil {
-		err = cmd.Wait()
-	}
-	var exit *exec.ExitError
-	switch {
-	case errors.As(err, &exit):
-		os.Exit(max(exit.ExitCode(), 1))
-	case err != nil:
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
+// The tests run in a user and network namespace of their own.
+func TestMain(m *testing.M) { netnstest.Main(m) }
 
 // deadline is for waits that an event ends; it only ends a test that hangs.
 const deadline = 20 * time.Second
 
 func inNamespace(t *testing.T) context.Context {
 	t.Helper()
-	if why := os.Getenv(envRefused); why != "" {
-		t.Skipf("this host does not let the test make namespaces: %s", why)
-	}
+	netnstest.Need(t)
 	if err := CheckTun(""); err != nil {
 		t.Skipf("this host has no usable tun device: %v", err)
 	}
