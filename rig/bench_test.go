@@ -19,9 +19,7 @@ import (
 // startBench starts `rig bench`, with a folder of its own for temporary files, in which nothing may be left.
 func startBench(t *testing.T, args ...string) (cmd *exec.Cmd, stderr *bufio.Reader, stdout *bytes.Buffer) {
 	t.Helper()
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
-	}
+	needQEMU(t)
 	temp := t.TempDir()
 	stdout = new(bytes.Buffer)
 	cmd = exec.Command(rigBinary, append([]string{"bench"}, args...)...)

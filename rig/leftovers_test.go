@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -88,9 +87,7 @@ func lookAround(t *testing.T, mark, tmp string) (l leftovers) {
 // plays or on the host: processes, open files, threads, namespaces, mounts, temporary
 // files, sockets.
 func TestNothingIsLeftBehind(t *testing.T) {
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
-	}
+	needQEMU(t)
 	dir := t.TempDir()
 	tmp, runs := filepath.Join(dir, "tmp"), filepath.Join(dir, "runs")
 	if err := os.Mkdir(tmp, 0o755); err != nil {

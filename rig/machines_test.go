@@ -40,12 +40,18 @@ type rigRun struct {
 // 15 s on two slow cores.
 const runLimit = 4 * time.Minute
 
-// startRun starts `rig run -v` on one scenario.
-func startRun(t *testing.T, script string, flags ...string) *rigRun {
+// needQEMU skips a test where there is no emulator.
+func needQEMU(t *testing.T) {
 	t.Helper()
 	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
 	}
+}
+
+// startRun starts `rig run -v` on one scenario.
+func startRun(t *testing.T, script string, flags ...string) *rigRun {
+	t.Helper()
+	needQEMU(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "test.txtar")
 	if err := os.WriteFile(file, []byte(script), 0o644); err != nil {

@@ -18,9 +18,7 @@ import (
 // onTerminal starts the real program on a real terminal, in a folder, which the project need not lie above.
 func onTerminal(t *testing.T, dir string, args ...string) *ptytest.Terminal {
 	t.Helper()
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
-	}
+	needQEMU(t)
 	// One limit for all that it does, not for each wait: a test that hangs must end before all tests have to.
 	ctx, cancel := context.WithTimeout(context.Background(), runLimit)
 	t.Cleanup(cancel)
@@ -237,9 +235,7 @@ func TestShellFromAPipe(t *testing.T) {
 
 // A program that was edited takes the place of the one that runs, in the machine as it is.
 func TestReload(t *testing.T) {
-	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
-		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
-	}
+	needQEMU(t)
 	dir := t.TempDir()
 	source := filepath.Join(dir, "source")
 	for _, top := range []string{"images", "nodes", "protocol"} {

@@ -19,14 +19,19 @@ const maxComm = 15
 // Find returns the ids of the processes of a name (comm, of which the kernel keeps 15 bytes), in rising order. proc is Proc, or a folder that looks
 // like it.
 func Find(proc, name string) ([]int, error) {
-	files, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "comm"))
+	return all(proc, "comm", func(comm string) bool { return strings.TrimSuffix(comm, "\n") == name[:min(len(name), maxComm)] })
+}
+
+// all returns the ids of the processes whose file of that name in proc is as wanted, in rising order.
+func all(proc, file string, wanted func(content string) bool) ([]int, error) {
+	files, err := filepath.Glob(filepath.Join(proc, "[0-9]*", file))
 	if err != nil {
 		return nil, err
 	}
 	var pids []int
 	for _, file := range files {
-		comm, err := os.ReadFile(file)
-		if err != nil || strings.TrimSuffix(string(comm), "\n") != name[:min(len(name), maxComm)] {
+		content, err := os.ReadFile(file)
+		if err != nil || !wanted(string(content)) {
 			continue // or it has ended meanwhile, and is none of those wanted
 		}
 		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
@@ -115,27 +120,9 @@ const (
 
 // members returns the ids of the processes that have that number in a field of their stat.
 func members(proc string, field, number int) ([]int, error) {
-	files, err := filepath.Glob(filepath.Join(proc, "[0-9]*", "stat"))
-	if err != nil {
-		return nil, err
-	}
-	var pids []int
-	for _, file := range files {
-		stat, err := os.ReadFile(file)
-		if err != nil {
-			continue // it has ended meanwhile
-		}
+	return all(proc, "stat", func(stat string) bool {
 		// The second field is the name in parentheses, which may hold anything; state, parent, group and session follow.
-		fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:]))
-		if len(fields) <= sessionField || fields[stateField] == "Z" || fields[field] != strconv.Itoa(number) {
-			continue
-		}
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file)))
-		if err != nil {
-			continue
-		}
-		pids = append(pids, pid)
-	}
-	slices.Sort(pids)
-	return pids, nil
+		fields := strings.Fields(stat[strings.LastIndexByte(stat, ')')+1:])
+		return len(fields) > sessionField && fields[stateField] != "Z" && fields[field] == strconv.Itoa(number)
+	})
 }

@@ -46,6 +46,11 @@ func (w *World) Machine(name string) (live.Machine, error) {
 func (n *Node) running() (*life, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	return n.runningLocked()
+}
+
+// runningLocked is running for who holds n.mu.
+func (n *Node) runningLocked() (*life, error) {
 	switch {
 	case n.life == nil:
 		return nil, fmt.Errorf("node %s is not up; `up %s` brings it up", n.name, n.name)

@@ -273,17 +273,16 @@ func (n *Node) ready() error {
 func (n *Node) alive() (*life, error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	l, err := n.runningLocked()
 	switch {
-	case n.life == nil:
-		return nil, fmt.Errorf("node %s is not up; `up %s` brings it up", n.name, n.name)
-	case n.life.machine.Err() != nil:
-		return nil, n.wrap(record.NodeExited, n.life.machine.Err())
-	case n.life.agent == nil:
+	case err != nil:
+		return nil, err
+	case l.agent == nil:
 		return nil, fmt.Errorf("node %s is still booting", n.name)
-	case n.life.paused:
+	case l.paused:
 		return nil, fmt.Errorf("node %s is paused; `resume %s` lets it go on", n.name, n.name)
 	}
-	return n.life, nil
+	return l, nil
 }
 
 // wrap gives an error of this node its class, unless it has one.

@@ -1,6 +1,7 @@
 package webreport
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -352,15 +353,7 @@ func (d *detail) bound() {
 
 func (d *detail) addTicks(ticks []Tick) {
 	ticks = slices.Clone(ticks)
-	slices.SortStableFunc(ticks, func(a, b Tick) int {
-		switch {
-		case a.T < b.T:
-			return -1
-		case a.T > b.T:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(ticks, func(a, b Tick) int { return cmp.Compare(a.T, b.T) })
 	if d.NoTicks = len(ticks) - mostTicks; d.NoTicks > 0 {
 		ticks = ticks[d.NoTicks:]
 	} else {

@@ -2,6 +2,7 @@ package webreport
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -127,15 +128,7 @@ func (n *node) readLines(dir string, f record.NodeFiles, zero time.Time, most in
 			printed = append(printed, line{T: t, Unit: k, Text: text, Approx: true})
 		}
 	}
-	slices.SortStableFunc(printed, func(a, b line) int {
-		switch {
-		case a.T < b.T:
-			return -1
-		case a.T > b.T:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(printed, func(a, b line) int { return cmp.Compare(a.T, b.T) })
 	if over := len(printed) - most; over > 0 {
 		n.Left += over
 		printed = printed[over:]
