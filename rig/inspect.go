@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"dsoftbus-rig/rig/live"
@@ -59,32 +58,13 @@ more, only be repaired.`,
 	})
 }
 
-func newStacksCommand() *cobra.Command {
-	return asks(&cobra.Command{
-		Use:   "stacks NODE PROGRAM",
-		Short: "Print the goroutines of a program on a node, which runs on",
-		Args:  cobra.ExactArgs(2),
-	}, func(cmd *cobra.Command, c *live.Client, args []string) error {
-		text, err := c.Stacks(cmd.Context(), args[0], args[1])
-		if err != nil {
-			return err
-		}
-		whole := string(text)
-		if !strings.HasSuffix(whole, "\n") {
-			whole += "\n"
-		}
-		show(cmd.OutOrStdout(), whole)
-		return nil
-	})
-}
-
 func newDumpCommand() *cobra.Command {
 	return asks(&cobra.Command{
 		Use:   "dump NODE [FILE]",
 		Short: "Write the memory of a node's machine to a file, an ELF core",
 		Long: `Dump writes the memory of a node's machine to a file on this host, by default
-dump-NODE-TIME.core in the current folder: an ELF core, as crash and gdb read it.
-The machine stands still meanwhile. A file that exists is left alone.`,
+dump-NODE-TIME.core in the current folder: an ELF core, as crash, gdb and rig stacks
+read it. The machine stands still meanwhile. A file that exists is left alone.`,
 		Args: cobra.RangeArgs(1, 2),
 	}, func(cmd *cobra.Command, c *live.Client, args []string) error {
 		// Its name becomes one of a file.

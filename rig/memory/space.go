@@ -25,6 +25,8 @@ const (
 	cr0Paging    = 1 << 31
 	cr4FiveLevel = 1 << 12
 
+	userCS, userSS = 0x33, 0x2b // Linux: __USER_CS, __USER_DS
+
 	// userEnd is where the addresses of programs end.
 	userEnd = 1 << 47
 )
@@ -119,7 +121,6 @@ func isTop(page, model []byte) bool {
 // are the last on it. A thread that has ended may have left them, too.
 func userRegisters(page []byte) (r Registers, ok bool) {
 	const (
-		userCS, userSS  = 0x33, 0x2b     // Linux: __USER_CS, __USER_DS
 		always, enabled = 1 << 1, 1 << 9 // of the flags: a bit that is always set, and interrupts
 		size            = 21 * 8
 	)
