@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -106,7 +107,7 @@ func (b *Binary) BuildID() string { return b.id }
 func (b *Binary) readLoads(f *elf.File) error {
 	all := uint64(0)
 	for _, p := range f.Progs {
-		if p.Type != elf.PT_LOAD && p.Type != elf.PT_NOTE {
+		if p.Type != elf.PT_LOAD {
 			continue
 		}
 		if all += p.Filesz; p.Filesz > maxBinary || all > maxBinary || p.Memsz < p.Filesz || p.Vaddr >= userEnd || p.Memsz > userEnd-p.Vaddr {
@@ -116,12 +117,6 @@ func (b *Binary) readLoads(f *elf.File) error {
 		if _, err := p.ReadAt(data, 0); err != nil && p.Filesz > 0 {
 			return fmt.Errorf("a segment of it, at %#x: %w", p.Vaddr, err)
 		}
-		if p.Type == elf.PT_NOTE {
-			if id, in, ok := buildID(data); ok {
-				b.id, b.idNote = id, p.Vaddr+in
-			}
-			continue
-		}
 		l := load{p.Vaddr, p.Vaddr + p.Memsz, data, p.Flags&elf.PF_W != 0, p.Flags&elf.PF_X != 0}
 		if l.execute {
 			b.text = l
@@ -130,6 +125,14 @@ func (b *Binary) readLoads(f *elf.File) error {
 	}
 	if len(b.text.data) == 0 {
 		return errors.New("it has no code")
+	}
+	// Go's linker has no segment for this note when there is another one as well.
+	if section := f.Section(".note.gnu.build-id"); section != nil && section.Size <= pageSize {
+		if data, err := b.read(section.Addr, section.Size); err == nil {
+			if id, in, ok := buildID(slices.Clip(data)); ok {
+				b.id, b.idNote = id, section.Addr+in
+			}
+		}
 	}
 	return nil
 }
@@ -395,7 +398,8 @@ func memoryID(s *space) (id string, ok bool) {
 		if _, err := binary.Decode(raw, binary.LittleEndian, &p); err != nil || elf.ProgType(p.Type) != elf.PT_NOTE || p.Filesz > maxNotes {
 			continue
 		}
-		data := make([]byte, p.Filesz)
+		// Go's linker has only the first of two notes in the segment, and both at the end of a page.
+		data := make([]byte, max(p.Filesz, pageSize-p.Vaddr%pageSize))
 		if s.read(data, p.Vaddr) != nil {
 			continue
 		}

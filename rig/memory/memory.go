@@ -186,7 +186,7 @@ func (d *Dump) readNotes(p *elf.Prog) error {
 		return fmt.Errorf("it has %d bytes of notes, more than %d; %s", p.Filesz, maxNotes, advice)
 	}
 	data := make([]byte, p.Filesz)
-	if _, err := p.ReadAt(data, 0); err != nil {
+	if _, err := p.ReadAt(data, 0); err != nil && len(data) > 0 {
 		return fmt.Errorf("read its notes: %w", err)
 	}
 	for note := range notes(data) {
