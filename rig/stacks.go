@@ -31,9 +31,9 @@ func newStacksCommand() *cobra.Command {
 		Short: "Print the goroutines of a program on a node, which runs on, or of a dump's programs",
 		Long: `Stacks prints the goroutines of a program on a node, which runs on.
 
-Of a FILE that ` + "`rig dump`" + ` has written, or a kernel's panic, it prints those of the
-programs that ran on the machine, or of those that PROGRAM names, by name or process
-id. No scenario needs to be alive for that. It takes the programs' binary with debug
+Of a FILE that ` + "`rig dump`" + ` has written, or a run of a machine whose kernel panicked, it
+prints those of all programs of ours that ran there, or of PROGRAM, by its name or
+process id. (A file that is named like a node is ./A.) No scenario needs to be alive for that. It takes the programs' binary with debug
 information, which must be the one of that machine: -binary FILE; otherwise a file
 ` + debugBinary + ` beside the dump or above it in the run's folder; otherwise it is made from
 the present source.
@@ -87,6 +87,8 @@ func checkDump(args []string, core string) error {
 		return usage("stacks: %s is no ELF core; name one that `rig dump NODE FILE` has written", file)
 	case len(args) > 2:
 		return usage("stacks: name a dump and at most one program")
+	case core != "" && exists(core):
+		return usage("stacks: %s exists; name another file", core)
 	case core != "" && len(args) == 1:
 		return usage("stacks: -core is of one program; name it, as in rig stacks -core OUT %s dsoftbusd", file)
 	}
@@ -112,21 +114,21 @@ func dumpedStacks(cmd *cobra.Command, file, program, binary, core string) error 
 	}
 	b, err := memory.OpenBinary(binary)
 	if err != nil {
-		return fmt.Errorf("%w; -binary names another", err)
+		return usage("%w; -binary names another", err)
 	}
 	d, err := memory.Open(file)
 	if err != nil {
-		return err
+		return usage("%w", err)
 	}
 	defer d.Close()
 	all, err := d.Programs(b)
 	if err != nil {
-		return err
+		return usage("%w; -binary names another", err)
 	}
 	chosen := all
 	if program != "" {
 		if chosen = programsNamed(all, program); len(chosen) == 0 {
-			return fmt.Errorf("no program %q ran; there were %s", program, listed(all))
+			return usage("stacks: no program %q ran; there were %s", program, listed(all))
 		}
 	}
 	if core == "" {

@@ -103,7 +103,7 @@ func TestStacksOfADump(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	out, err := exec.Command(rigBinary, "stacks", file, "dsoftbusd").CombinedOutput()
-	if err == nil || !strings.Contains(string(out), "whose build id is 0123456789abcdef0123456789abcdef01234567; those that tell theirs have ") || !strings.Contains(string(out), "name the binary") {
+	if err == nil || !strings.Contains(string(out), "whose build id is 0123456789abcdef0123456789abcdef01234567; those that tell theirs have ") || !strings.Contains(string(out), "-binary names another") {
 		t.Errorf("with another binary: %v, %s", err, out)
 	}
 

@@ -91,11 +91,11 @@ func (d *Dump) programs(b *Binary) ([]*Program, error) {
 	case len(spaces) == 0:
 		return nil, errors.New("no process is in it: the machine had not started any, or it is not Linux")
 	case changed:
-		return nil, fmt.Errorf("what runs there is of the same source as %s, and other code, as `rig dlv -fresh` starts it; name the binary it was started from", b.name)
+		return nil, fmt.Errorf("what runs there is of the same source as %s, and other code, as `rig dlv -fresh` starts it: it takes the binary it was started from", b.name)
 	case b.id == "":
 		return nil, fmt.Errorf("none of its %d processes runs %s", len(spaces), b.name)
 	}
-	return nil, fmt.Errorf("none of its %d processes runs %s, whose build id is %s; those that tell theirs have %s: name the binary with debug information that was built along with the machine's programs, "+
+	return nil, fmt.Errorf("none of its %d processes runs %s, whose build id is %s; those that tell theirs have %s. What it takes is the binary with debug information that was built along with the machine's programs, "+
 		"from the source as it was then", len(spaces), b.name, b.id, cmp.Or(strings.Join(ids, ", "), "none"))
 }
 

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -227,6 +228,23 @@ func TestCorruptMemory(t *testing.T) {
 		}
 	}
 
+	// A goroutine whose stack leads away from where it is has what it has up to there.
+	d := bytes.Clone(whole)
+	list := binary.LittleEndian.Uint64(at(d, b.symbols["allgs"]))
+	main := binary.LittleEndian.Uint64(at(d, list))
+	pointer, err := b.field("runtime.g", "sched", "sp")
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary.LittleEndian.PutUint64(at(d, main+pointer.offset), list)
+	all, err := opened(t, d).Programs(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := all[0].Stacks(); err != nil || !regexp.MustCompile(`^goroutine 1 \[.*\n.*\n.*\n\t\(the frame at 0x[0-9a-f]+ is not on its stack, .*\n\ngoroutine `).Match(text) {
+		t.Errorf("a stack elsewhere: %v\n%.400s", err, text)
+	}
+
 	// Anything anywhere, in what was written by the program or the kernel.
 	random := rand.New(rand.NewPCG(1, 2))
 	told := 0
@@ -256,6 +274,39 @@ func TestCorruptMemory(t *testing.T) {
 		}
 	}
 	t.Logf("%d of 60 still told their goroutines", told)
+}
+
+// What is executed next is on its own line, what is returned to on that of the call before it.
+func TestLines(t *testing.T) {
+	p := park(t)
+	b, err := OpenBinary(p.binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := newMade()
+	top := p.on(m)
+	d := opened(t, m.dump())
+	one := &Program{dump: d, binary: b, space: &space{dump: d, top: top, pages: map[uint64]uint64{}}}
+	f, ok := b.functions.find(running(t, p, b).Rip)
+	if !ok {
+		t.Fatal("no function")
+	}
+	for pc := f.entry + 1; ; pc++ {
+		if g, ok := b.functions.find(pc); !ok || g.entry != f.entry {
+			t.Fatal("all of it is one line")
+		}
+		_, before := b.functions.where(f, pc-1)
+		_, here := b.functions.where(f, pc)
+		if before == here {
+			continue
+		}
+		for trap, want := range map[bool]int32{true: here, false: before} {
+			if frames, _ := one.unwind(pc, 0, stack{}, trap, false); len(frames) != 1 || frames[0].calls[0].line != want {
+				t.Errorf("with trap %t: %+v, want line %d", trap, frames, want)
+			}
+		}
+		return
+	}
 }
 
 // A core has the program's memory and its threads, and is a new file.
