@@ -121,9 +121,9 @@ func dumpedStacks(cmd *cobra.Command, file, program, binary, core string) error 
 		return usage("%w", err)
 	}
 	defer d.Close()
-	all, err := d.Programs(b)
-	if err != nil {
-		return usage("%w; -binary names another", err)
+	all, unread := d.Programs(b)
+	if len(all) == 0 {
+		return usage("%w; -binary names another", unread)
 	}
 	chosen := all
 	if program != "" {
@@ -132,7 +132,11 @@ func dumpedStacks(cmd *cobra.Command, file, program, binary, core string) error 
 		}
 	}
 	if core == "" {
-		return printStacks(cmd.OutOrStdout(), chosen, program == "" || len(chosen) > 1)
+		err := printStacks(cmd.OutOrStdout(), chosen, program == "" || len(chosen) > 1)
+		if program == "" {
+			err = errors.Join(err, unread)
+		}
+		return err
 	}
 	if len(chosen) > 1 {
 		return usage("stacks: several are called %s: %s; name one by its process id", program, listed(chosen))

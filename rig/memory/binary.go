@@ -336,24 +336,17 @@ func (b *Binary) untouched(address uint64) ([]byte, bool) {
 	return nil, false
 }
 
-// A match is what a space has to do with a binary.
-type match int
-
-const (
-	other   match = iota
-	unknown       // nothing that could be compared is in memory
-	same
-)
-
 // matches reports whether a space is one of a process that runs a binary: by its build id, if the page with it is in memory, which it need not be, and
 // by its code, since programs that were compiled from the same source by other flags have the same id. Code in which a debugger has put breakpoints
 // differs in some pages.
-func (b *Binary) matches(s *space) match {
+func (b *Binary) matches(s *space) bool {
+	known := false
 	if b.id != "" && s.has(b.idNote) {
 		got := make([]byte, len(b.id)/2)
 		if err := s.read(got, b.idNote); err != nil || hex.EncodeToString(got) != b.id {
-			return other
+			return false
 		}
+		known = true
 	}
 	const most = 64 // pages are compared
 	found, equal := 0, 0
@@ -368,13 +361,10 @@ func (b *Binary) matches(s *space) match {
 			equal++
 		}
 	}
-	switch {
-	case found == 0:
-		return unknown
-	case equal*2 > found:
-		return same
+	if found == 0 {
+		return known
 	}
-	return other
+	return equal*2 > found
 }
 
 // memoryID returns the build id of the program that a space runs, as far as it has one and it is in memory.

@@ -3,7 +3,6 @@ package memory
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"sort"
 )
 
@@ -259,6 +258,3 @@ func (t *functions) inlined(f function, pc uint64, c *call) (parent uint64, ok b
 	c.name, c.id, c.inlined = text(t.names, get(t.inlinedName)), int64(get(t.inlinedID)), true
 	return f.entry + get(t.inlinedParent), true
 }
-
-// String is for messages.
-func (f function) String() string { return fmt.Sprintf("function at %#x", f.entry) }

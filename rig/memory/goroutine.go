@@ -2,18 +2,18 @@ package memory
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"strings"
 )
 
-// A Goroutine is one of a program's.
-type Goroutine struct {
-	ID     uint64
-	Status string // "chan receive", "running"
-	Locked bool   // to a thread
-
-	Minutes int64 // for how long it has waited, as far as that was noted
-	scanned bool  // the garbage collector looks at its stack
+// A goroutine is one of a program's.
+type goroutine struct {
+	id      uint64
+	status  string // "chan receive", "running"
+	locked  bool   // to a thread
+	minutes int64  // for how long it has waited, as far as that was noted
+	scanned bool   // the garbage collector looks at its stack
 
 	stack    []stackFrame
 	why      string // there is no stack, or no more of it
@@ -37,16 +37,8 @@ const (
 	shownFrames = 50
 )
 
-// Goroutines returns all goroutines of a program, as far as a panic would print them: not those of the runtime's own.
-func (p *Program) Goroutines() ([]Goroutine, error) {
-	all, err := p.goroutines()
-	if err != nil {
-		return nil, fmt.Errorf("goroutines of %s, process %d: %w", p.Name(), p.PID, err)
-	}
-	return all, nil
-}
-
-func (p *Program) goroutines() ([]Goroutine, error) {
+// goroutines returns all that a panic would print: not those of the runtime's own. With an error they are those that could be read.
+func (p *Program) goroutines() ([]goroutine, error) {
 	b := p.binary
 	list, err := p.number(b.symbols["allgs"], 8)
 	if err != nil {
@@ -69,25 +61,37 @@ func (p *Program) goroutines() ([]Goroutine, error) {
 	if scheduler.err != nil {
 		return nil, scheduler.err
 	}
-	var all []Goroutine
+	var all []goroutine
+	var first error
+	failed := 0
 	for i := range count {
-		address, err := p.number(list+i*8, 8)
+		one, shown, err := p.goroutineAt(list+i*8, now)
 		if err != nil {
-			return nil, err
+			failed++
+			first = cmp.Or(first, err)
 		}
-		g, err := p.value("runtime.g", address)
-		if err != nil {
-			return nil, err
-		}
-		one, shown := p.goroutine(g, address, now)
-		if g.err != nil {
-			return nil, g.err
-		}
-		if shown {
+		if err == nil && shown {
 			all = append(all, one)
 		}
 	}
+	if failed > 0 {
+		return all, fmt.Errorf("%d of %d cannot be read, among them: %w", failed, count, first)
+	}
 	return all, nil
+}
+
+// goroutineAt reads the one that an element of the runtime's list leads to.
+func (p *Program) goroutineAt(element uint64, now int64) (one goroutine, shown bool, err error) {
+	address, err := p.number(element, 8)
+	if err != nil {
+		return one, false, err
+	}
+	g, err := p.value("runtime.g", address)
+	if err != nil {
+		return one, false, err
+	}
+	one, shown = p.goroutine(g, address, now)
+	return one, shown, g.err
 }
 
 // named returns an element of a table of strings.
@@ -99,19 +103,19 @@ func named(table []string, i uint64) string {
 }
 
 // goroutine reads one; shown is false for what is none any more and what is the runtime's own.
-func (p *Program) goroutine(g *value, address uint64, now int64) (one Goroutine, shown bool) {
+func (p *Program) goroutine(g *value, address uint64, now int64) (one goroutine, shown bool) {
 	b := p.binary
 	raw, scan := g.get("atomicstatus"), uint64(b.constants["runtime._Gscan"])
-	one = Goroutine{ID: g.get("goid"), Status: named(b.status, raw&^scan), Locked: g.get("lockedm") != 0, scanned: raw&scan != 0, parent: g.get("parentGoid")}
-	state := one.Status
+	one = goroutine{id: g.get("goid"), status: named(b.status, raw&^scan), locked: g.get("lockedm") != 0, scanned: raw&scan != 0, parent: g.get("parentGoid")}
+	state := one.status
 	if state == "idle" || state == "dead" {
 		return one, false
 	}
 	if reason := g.get("waitreason"); (state == "waiting" || state == "leaked") && reason != 0 {
-		one.Status = named(b.wait, reason)
+		one.status = named(b.wait, reason)
 	}
 	if since := int64(g.get("waitsince")); (state == "waiting" || state == "syscall") && since > 0 && now > since {
-		one.Minutes = (now - since) / 60e9
+		one.minutes = (now - since) / 60e9
 	}
 	own := g.stack()
 	pc, sp, trap, inSyscall := g.get("sched", "pc"), g.get("sched", "sp"), false, false
@@ -137,7 +141,7 @@ func (p *Program) goroutine(g *value, address uint64, now int64) (one Goroutine,
 	if ok {
 		one.function = b.functions.name(start)
 	}
-	if creator := g.get("gopc"); one.ID != 1 {
+	if creator := g.get("gopc"); one.id != 1 {
 		if f, ok := b.functions.find(creator); ok {
 			c := call{name: b.functions.name(f), id: b.functions.idOf(f)}
 			c.file, c.line = b.functions.where(f, before(f, creator))
@@ -150,7 +154,7 @@ func (p *Program) goroutine(g *value, address uint64, now int64) (one Goroutine,
 }
 
 // isSystem reports whether a goroutine is one of the runtime's own.
-func (b *Binary) isSystem(start int64, g Goroutine) bool {
+func (b *Binary) isSystem(start int64, g goroutine) bool {
 	is := func(name string) bool { return start == b.constants["internal/abi.FuncID_"+name] }
 	switch {
 	case is("runtime_main") || is("corostart") || is("handleAsyncEvent"):
@@ -238,11 +242,12 @@ func (p *Program) unwind(pc, sp uint64, own stack, trap, inSyscall bool) (frames
 	}
 }
 
-// Stacks returns the goroutines as text, in the form in which Go prints them, but without arguments of functions.
+// Stacks returns the goroutines as text, in the form in which Go prints them, but without arguments of functions. With an error it is as much as can
+// be read.
 func (p *Program) Stacks() ([]byte, error) {
-	all, err := p.Goroutines()
+	all, err := p.goroutines()
 	if err != nil {
-		return nil, err
+		err = fmt.Errorf("goroutines of %s, process %d: %w", p.Name(), p.PID, err)
 	}
 	var out bytes.Buffer
 	for i, g := range all {
@@ -251,18 +256,18 @@ func (p *Program) Stacks() ([]byte, error) {
 		}
 		g.print(&out, p.binary)
 	}
-	return out.Bytes(), nil
+	return out.Bytes(), err
 }
 
-func (g Goroutine) print(out *bytes.Buffer, b *Binary) {
-	fmt.Fprintf(out, "goroutine %d [%s", g.ID, g.Status)
+func (g goroutine) print(out *bytes.Buffer, b *Binary) {
+	fmt.Fprintf(out, "goroutine %d [%s", g.id, g.status)
 	if g.scanned {
 		out.WriteString(" (scan)")
 	}
-	if g.Minutes >= 1 {
-		fmt.Fprintf(out, ", %d minutes", g.Minutes)
+	if g.minutes >= 1 {
+		fmt.Fprintf(out, ", %d minutes", g.minutes)
 	}
-	if g.Locked {
+	if g.locked {
 		out.WriteString(", locked to thread")
 	}
 	out.WriteString("]:\n")
@@ -290,7 +295,7 @@ func (g Goroutine) print(out *bytes.Buffer, b *Binary) {
 }
 
 // lines are a goroutine's calls; those of the runtime are left out, where somebody else's are shown.
-func (g Goroutine) lines(b *Binary, all bool) []string {
+func (g goroutine) lines(b *Binary, all bool) []string {
 	var lines []string
 	callee := int64(0)
 	for _, f := range g.stack {

@@ -49,13 +49,14 @@ type stack struct{ from, to uint64 }
 
 func (s stack) has(address uint64) bool { return address >= s.from && address < s.to }
 
-// Programs returns the processes that run a binary, in the order of their ids. None is an error, which says what runs there instead.
+// Programs returns the processes that run a binary, in the order of their ids. None is an error, which says what runs there instead. With some there is an
+// error, too, when there are others that cannot be read.
 func (d *Dump) Programs(b *Binary) ([]*Program, error) {
 	all, err := d.programs(b)
 	if err != nil {
-		return nil, fmt.Errorf("dump %s: %w", d.name, err)
+		err = fmt.Errorf("dump %s: %w", d.name, err)
 	}
-	return all, nil
+	return all, err
 }
 
 func (d *Dump) programs(b *Binary) ([]*Program, error) {
@@ -68,7 +69,7 @@ func (d *Dump) programs(b *Binary) ([]*Program, error) {
 	var problems []error
 	changed := false
 	for _, s := range spaces {
-		if b.matches(s) != same {
+		if !b.matches(s) {
 			if id, ok := memoryID(s); ok && !slices.Contains(ids, id) {
 				ids = append(ids, id)
 				changed = changed || id == b.id
@@ -85,7 +86,7 @@ func (d *Dump) programs(b *Binary) ([]*Program, error) {
 	switch {
 	case len(all) > 0:
 		slices.SortFunc(all, func(a, b *Program) int { return cmp.Compare(a.PID, b.PID) })
-		return all, nil
+		return all, errors.Join(problems...)
 	case len(problems) > 0:
 		return nil, errors.Join(problems...)
 	case len(spaces) == 0:

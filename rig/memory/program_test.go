@@ -245,6 +245,16 @@ func TestCorruptMemory(t *testing.T) {
 		t.Errorf("a stack elsewhere: %v\n%.400s", err, text)
 	}
 
+	// One that cannot be read does not take the others along.
+	d = bytes.Clone(whole)
+	binary.LittleEndian.PutUint64(at(d, list+8), 1<<46)
+	if all, err = opened(t, d).Programs(b); err != nil {
+		t.Fatal(err)
+	}
+	if text, err := all[0].Stacks(); err == nil || !strings.Contains(err.Error(), ": 1 of ") || !strings.Contains(string(text), "main.outer(...)") {
+		t.Errorf("with one that is nowhere: %v\n%.400s", err, text)
+	}
+
 	// Anything anywhere, in what was written by the program or the kernel.
 	random := rand.New(rand.NewPCG(1, 2))
 	told := 0
