@@ -11,7 +11,6 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"os"
@@ -38,11 +37,11 @@ const portWait = 30 * time.Second
 func Run(ctx context.Context) error {
 	log.SetFlags(0)
 	log.SetPrefix("agent: ")
-	uevents, err := listenUevents()
+	modules, err := loadModules(moduleDir)
 	if err != nil {
 		return err
 	}
-	modules, err := loadModules(moduleDir)
+	control, journalPort, err := openWires(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,17 +52,6 @@ func Run(ctx context.Context) error {
 	entropy, err := openEntropySink()
 	if err != nil {
 		return err
-	}
-	control, err := openPort(ctx, uevents, agentapi.ControlPort)
-	if err != nil {
-		return err
-	}
-	journalPort, err := openPort(ctx, uevents, agentapi.JournalPort)
-	if err != nil {
-		return err
-	}
-	if err := uevents.Close(); err != nil {
-		return fmt.Errorf("close the kernel's event socket: %w", err)
 	}
 	// Every node has its identity there; only its owner may look.
 	if err := os.MkdirAll(device.DefaultDir, 0o700); err != nil {
@@ -87,20 +75,22 @@ func Run(ctx context.Context) error {
 		StepClock:  stepClock,
 		Stacks:     asker.Ask,
 	}
-	host, err := newHostWatch(control)
-	if err != nil {
-		return err
-	}
 	if err := takeOver(s, network); err != nil {
 		return err
 	}
+	if _, ok := control.(*netWire); ok {
+		if err := s.Journal.Line(agentapi.AgentUnit, "stdout", []byte(agentapi.ListeningLine), false); err != nil {
+			return err
+		}
+	}
 	for {
-		if err := host.wait(ctx); err != nil {
+		conn, err := control.next(ctx)
+		if err != nil {
 			return err
 		}
 		// A connection that ends badly is the rig's to notice: it has the
 		// other end. The machine stays up for the next one.
-		if err := s.Serve(ctx, control); err != nil && !errors.Is(err, io.EOF) {
+		if err := s.Serve(ctx, conn); err != nil && !errors.Is(err, io.EOF) {
 			log.Printf("control connection: %v", err)
 		}
 	}

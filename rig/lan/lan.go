@@ -29,6 +29,7 @@ type Config struct {
 	MAC    net.HardwareAddr // of the bridge; DefaultMAC
 	MTU    int              // bytes, of the bridge and every port; 1500
 	Tun    string           // the tun device; "/dev/net/tun"
+	Bare   bool             // frames of ports have no virtio_net_hdr in front, and so no offloads: what recorded machines take
 
 	// Idle is how long TCP waits for the next byte of an answer, and for the peer to take what is sent; 3 s.
 	Idle time.Duration

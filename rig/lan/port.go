@@ -3,6 +3,8 @@ package lan
 import (
 	"errors"
 	"fmt"
+	"net"
+	"net/netip"
 	"os"
 	"strings"
 
@@ -16,21 +18,43 @@ import (
 type Port struct {
 	lan  *LAN
 	name string
+	bare bool // no virtio_net_hdr in front of frames
 }
 
 // AddPort makes a port and a link of that name (1 to 15 letters, digits, ".", "_" or "-"). The port has a carrier while a machine holds it open.
 func (l *LAN) AddPort(name string) (*Port, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if err := l.addPort(name); err != nil {
+	p := &Port{lan: l, name: name, bare: l.cfg.Bare}
+	if err := p.add(l.intoBridge); err != nil {
 		return nil, fmt.Errorf("add port %s: %w", name, explainNetlink(err))
 	}
-	p := &Port{lan: l, name: name}
 	l.ports[name] = p
 	return p, nil
 }
 
-func (l *LAN) addPort(name string) (err error) {
+// AddWire makes a tap of that name outside the bridge, whose other end is this host, with that address and network. It is no part of the network: faults do not
+// know it, and nothing is forwarded to it. Frames on it are bare.
+func (l *LAN) AddWire(name string, here netip.Prefix) (*Port, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p := &Port{lan: l, name: name, bare: true}
+	err := p.add(func(link netlink.Link) error {
+		addr := &netlink.Addr{IPNet: &net.IPNet{IP: here.Addr().AsSlice(), Mask: net.CIDRMask(here.Bits(), 32)}}
+		if err := l.handle.AddrAdd(link, addr); err != nil {
+			return fmt.Errorf("give it the address %s: %w", here, err)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("add wire %s: %w", name, explainNetlink(err))
+	}
+	return p, nil
+}
+
+// add makes the tap, and attaches it to something; the network is locked.
+func (p *Port) add(attach func(netlink.Link) error) (err error) {
+	l, name := p.lan, p.name
 	if l.closed {
 		return os.ErrClosed
 	}
@@ -44,7 +68,7 @@ func (l *LAN) addPort(name string) (err error) {
 	if _, err := l.handle.LinkByName(name); err == nil {
 		return errors.New("there is a link of that name")
 	}
-	fd, err := openTap(l.cfg.Tun, name)
+	fd, err := p.attach()
 	if err != nil {
 		return err
 	}
@@ -69,8 +93,8 @@ func (l *LAN) addPort(name string) (err error) {
 	if err := l.noAutoconf(link); err != nil {
 		return err
 	}
-	if err := l.handle.LinkSetMaster(link, l.bridge); err != nil {
-		return fmt.Errorf("put it into %s: %w", l.cfg.Bridge, err)
+	if err := attach(link); err != nil {
+		return err
 	}
 	if err := l.handle.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set it up: %w", err)
@@ -79,11 +103,18 @@ func (l *LAN) addPort(name string) (err error) {
 	return nil
 }
 
+func (l *LAN) intoBridge(link netlink.Link) error {
+	if err := l.handle.LinkSetMaster(link, l.bridge); err != nil {
+		return fmt.Errorf("put it into %s: %w", l.cfg.Bridge, err)
+	}
+	return nil
+}
+
 // Name returns the port's name, which is that of its tap.
 func (p *Port) Name() string { return p.name }
 
 // Open returns the tap for one machine: QEMU takes it as -netdev tap,fd=N, handed over through ExtraFiles. Frames on it have a 10 byte
-// virtio_net_hdr in front, as QEMU's tap expects; no packet information. The port can be held by one process at a time, and is free again
+// virtio_net_hdr in front, as QEMU's tap expects, unless Config.Bare; no packet information. The port can be held by one process at a time, and is free again
 // once every copy of the file is closed: close this one as soon as the machine is started.
 func (p *Port) Open() (*os.File, error) {
 	// The lock keeps Close out: attaching to a port that has just been deleted would make a link that nobody owns.
@@ -92,7 +123,7 @@ func (p *Port) Open() (*os.File, error) {
 	if p.lan.closed {
 		return nil, fmt.Errorf("open port %s: %w", p.name, os.ErrClosed)
 	}
-	fd, err := openTap(p.lan.cfg.Tun, p.name)
+	fd, err := p.attach()
 	if errors.Is(err, unix.EBUSY) {
 		return nil, fmt.Errorf("open port %s: a machine still holds it: %w", p.name, err)
 	}
@@ -100,7 +131,9 @@ func (p *Port) Open() (*os.File, error) {
 		return nil, fmt.Errorf("open port %s: %w", p.name, explainNetlink(err))
 	}
 	// An earlier machine may have negotiated a longer header and offloads; these stay with the device, not with the descriptor.
-	err = unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, virtioHeader)
+	if !p.bare {
+		err = unix.IoctlSetPointerInt(fd, unix.TUNSETVNETHDRSZ, virtioHeader)
+	}
 	if err == nil {
 		err = unix.IoctlSetInt(fd, unix.TUNSETOFFLOAD, 0)
 	}
@@ -143,22 +176,26 @@ func (p *Port) Counters() (Counters, error) {
 // virtioHeader is the length of the virtio_net_hdr in front of a frame, without mergeable buffers.
 const virtioHeader = 10
 
-// openTap attaches to the tap of that name and makes it when it is missing.
+// attach attaches to the port's tap and makes it when it is missing.
 //
 // The descriptor becomes an *os.File only afterwards: the runtime's poller, which takes up every file that os.OpenFile opens, sees a tun
 // device that is not attached yet as broken.
-func openTap(tun, name string) (int, error) {
-	fd, err := openTun(tun)
+func (p *Port) attach() (int, error) {
+	fd, err := openTun(p.lan.cfg.Tun)
 	if err != nil {
 		return -1, err
 	}
-	ifr, err := unix.NewIfreq(name)
+	ifr, err := unix.NewIfreq(p.name)
 	if err == nil {
-		ifr.SetUint16(unix.IFF_TAP | unix.IFF_NO_PI | unix.IFF_VNET_HDR)
+		flags := uint16(unix.IFF_TAP | unix.IFF_NO_PI)
+		if !p.bare {
+			flags |= unix.IFF_VNET_HDR
+		}
+		ifr.SetUint16(flags)
 		err = unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr)
 	}
 	if err != nil {
-		return -1, fmt.Errorf("attach to tap %s: %w", name, errors.Join(err, unix.Close(fd)))
+		return -1, fmt.Errorf("attach to tap %s: %w", p.name, errors.Join(err, unix.Close(fd)))
 	}
 	return fd, nil
 }

@@ -70,6 +70,10 @@ func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Mach
 	// The machine must not outlive the rig, and Ctrl-C is the rig's alone.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	for _, name := range append([]string{"qmp"}, streams...) {
+		if name != "qmp" && spec.Recording != nil {
+			m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, nil)
+			continue
+		}
 		f, err := listen(m.address(name))
 		if err != nil {
 			return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
@@ -77,7 +81,7 @@ func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Mach
 		defer f.Close()
 		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, f)
 	}
-	m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, given.Tap, given.Handover)
+	m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, given.Tap, given.Handover, given.Control)
 	if err := m.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
 	}
@@ -118,7 +122,7 @@ func listen(address string) (*os.File, error) {
 }
 
 // Stream is the connection to one of the machine's streams: "console", "control" or
-// "journal". It is the caller's, who drains and closes it; it ends with the machine.
+// "journal". It is the caller's, who drains and closes it; it ends with the machine. A recorded machine has none.
 func (m *Machine) Stream(name string) net.Conn { return m.streams[name] }
 
 // Reconnect makes a new connection to a stream, once the old one is closed.
@@ -135,6 +139,9 @@ func (m *Machine) Reconnect(ctx context.Context, name string) (net.Conn, error) 
 // of its sockets, QMP's among them: so they are all connected when it answers there, and
 // to a restored machine, which was saved with its ports connected, none is news.
 func (m *Machine) connect(ctx context.Context) error {
+	if m.spec.Recording != nil {
+		return nil // it has none
+	}
 	for _, name := range streams {
 		conn, err := m.Reconnect(ctx, name)
 		if err != nil {
@@ -323,9 +330,29 @@ func (m *Machine) Err() error {
 	}
 }
 
-// Kill ends the process at once, nothing flushed, and waits until it is gone. It
+// Position is how many instructions a recorded machine has executed.
+func (m *Machine) Position(ctx context.Context) (int64, error) {
+	var replay struct{ Icount int64 }
+	err := m.Run(ctx, "query-replay", nil, &replay)
+	return replay.Icount, err
+}
+
+// quitWait bounds how long QEMU may take to write the end of its log, which is some kilobytes.
+const quitWait = 5 * time.Second
+
+// Kill ends the process at once, nothing flushed but the log of a recording, and waits until it is gone. It
 // may be called more than once.
 func (m *Machine) Kill() {
+	if m.spec.Recording != nil && m.monitor != nil && m.Err() == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), quitWait)
+		defer cancel()
+		// Its answer and the process's end come in either order.
+		_ = m.Run(ctx, "quit", nil, nil)
+		select {
+		case <-m.done:
+		case <-ctx.Done():
+		}
+	}
 	// The error can only be that the process is gone already.
 	_ = m.cmd.Process.Kill()
 	<-m.done

@@ -2,8 +2,8 @@
 // process is started with its sockets ready before it runs, is talked to over
 // QMP, and is ended.
 //
-// It owns the process, its four sockets (QMP, kernel console, control, journal)
-// and its argument line. It never decides what kind of machine is wanted, makes
+// It owns the process, its four sockets (QMP, kernel console, control, journal; of a
+// recorded machine only the first) and its argument line. It never decides what kind of machine is wanted, makes
 // no network device, and reads none of the streams: whoever asks for a socket
 // drains it.
 package machine
@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/nodes/debugcon"
 )
 
 // DefaultMemory is a machine's memory in MiB: the userland in its initramfs
@@ -56,6 +57,19 @@ type Spec struct {
 	Incoming bool
 	// Handover gives the machine a file in which it finds who it is, see Files.
 	Handover bool
+
+	// Recording has QEMU write down what enters the machine, so that it can be replayed; nil: it does not.
+	Recording *Recording
+}
+
+// A Recording is of a machine that boots from its kernel, under software emulation. It has files in the place of its sockets, since of those QEMU would have to
+// write down more than it can: the agent's journal goes to the debug console, and the rig reaches the agent over a network card of its own.
+type Recording struct {
+	Log     string // path of QEMU's log, which is whole when Machine.Kill returns
+	Console string // path of what the kernel's console prints
+	Journal string // path of the journal
+	// Control is where the agent listens, on a card that is not the network's.
+	Control agentapi.ControlAddress
 }
 
 // Files are what a machine is given open.
@@ -64,6 +78,8 @@ type Files struct {
 	// Handover is what the machine's agent finds as agentapi.HandoverFile, which
 	// holds a private key: so it has no name on the host. Nil without Spec.Handover.
 	Handover *os.File
+	// Control is the tap of the card over which the rig reaches the agent of a recorded machine. Nil without Spec.Recording.
+	Control *os.File
 }
 
 // File descriptors of the child, in the order of exec.Cmd.ExtraFiles.
@@ -74,6 +90,7 @@ const (
 	fdJournal
 	fdTap
 	fdHandover
+	fdControlTap
 )
 
 // commandLine is what every machine's kernel is told.
@@ -95,6 +112,11 @@ const commandLine = "console=ttyS0 quiet panic=0 tsc=reliable no_timer_check mit
 	"random.trust_cpu=on cryptomgr.notests psi=0 lsm=none nowatchdog cgroup_disable=memory audit=0 ipv6.disable=1 " +
 	"GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1"
 
+// recordedCommandLine is what the kernel of a recorded machine is told in addition. There a nanosecond of the machine's clock is a tick of its time stamp counter.
+// And each `pause` instruction is an entry in the log, which made up 98 % of it: the kernel spends 14 million instructions of its boot in loops of ten around
+// one, to find out how fast clocks are that nobody needs (the local APIC's timer, the ACPI one).
+const recordedCommandLine = " tsc_early_khz=1000000 nolapic_timer pmtmr=0 " + agentapi.ControlParameter
+
 // Args returns QEMU's arguments, without the program's name. The sockets and the
 // tap are file descriptors, which the machine inherits listening or open.
 func (s Spec) Args() []string {
@@ -105,9 +127,12 @@ func (s Spec) Args() []string {
 	// Without the two, kernels copy and clear memory by words: the emulator runs
 	// `rep movsb` and `rep stosb` byte by byte.
 	accel, cpu, kernel := "tcg,tb-size=64", "max,erms=off,fsrm=off", commandLine
-	if s.Accel == "kvm" {
+	switch {
+	case s.Recording != nil:
+		kernel += recordedCommandLine + s.Recording.Control.String()
+	case s.Accel == "kvm":
 		accel, cpu = "kvm", "host"
-	} else if s.TSC > 0 {
+	case s.TSC > 0:
 		kernel += fmt.Sprintf(" tsc_early_khz=%d", s.TSC)
 	}
 	if s.Cover {
@@ -126,19 +151,23 @@ func (s Spec) Args() []string {
 		"-rtc", "base=utc",
 		"-kernel", s.Kernel, "-initrd", s.Initrd, "-append", strings.TrimSpace(kernel + " " + s.Append),
 		"-chardev", socket("qmp", fdQMP), "-mon", "chardev=qmp,mode=control",
-		"-chardev", socket("console", fdConsole), "-serial", "chardev:console",
-		"-device", "virtio-serial-pci,max_ports=4",
-		"-chardev", socket("control", fdControl), "-device", "virtserialport,chardev=control,name=rig.control",
-		"-chardev", socket("journal", fdJournal), "-device", "virtserialport,chardev=journal,name=rig.journal",
+	}
+	if s.Recording != nil {
+		args = append(args, s.recordedDevices()...)
+	} else {
+		args = append(args,
+			"-chardev", socket("console", fdConsole), "-serial", "chardev:console",
+			"-device", "virtio-serial-pci,max_ports=4",
+			"-chardev", socket("control", fdControl), "-device", "virtserialport,chardev=control,name=rig.control",
+			"-chardev", socket("journal", fdJournal), "-device", "virtserialport,chardev=journal,name=rig.journal",
+		)
 	}
 	if s.RAM != "" {
 		share := "off"
 		if s.Shared {
 			share = "on"
 		}
-		// QEMU reads a comma in a path only when it is doubled.
-		path := strings.ReplaceAll(s.RAM, ",", ",,")
-		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=%s,mem-path=%s", memory, share, path))
+		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=%s,mem-path=%s", memory, share, option(s.RAM)))
 	}
 	if s.Incoming {
 		args = append(args, "-incoming", "defer")
@@ -147,16 +176,47 @@ func (s Spec) Args() []string {
 		args = append(args, "-fw_cfg", fmt.Sprintf("name=%s,file=/proc/self/fd/%d", agentapi.HandoverFile, fdHandover))
 	}
 	if s.MAC != "" {
-		args = append(args,
-			"-netdev", fmt.Sprintf("tap,id=lan,fd=%d", fdTap),
-			// romfile=: without the network boot ROM the firmware has nothing to wait for.
-			// guest_announce=off: a card that is restored with nothing to announce (see
-			// Machine.Restore) would lose the timer that its reset stops (QEMU 7.2 crashes).
-			"-device", "virtio-net-pci,netdev=lan,mac="+s.MAC+",romfile=,guest_announce=off",
-		)
+		args = append(args, s.card("lan", fdTap, s.MAC)...)
+	}
+	if s.Recording != nil {
+		args = append(args, s.card("control", fdControlTap, s.Recording.Control.MAC.String())...)
 	}
 	return args
 }
+
+// card is a network card on a tap.
+//
+//	romfile=            without the network boot ROM the firmware has nothing to wait for
+//	guest_announce=off  a card that is restored with nothing to announce (see Machine.Restore) would lose the timer that its reset stops (QEMU 7.2
+//	                    crashes), and one of a recording would begin to announce where the log has nothing of it
+//	tx=timer            what the machine sends is looked at by a timer, which is in the log; the bottom half that does it otherwise is not, before QEMU 9.2
+func (s Spec) card(id string, fd int, mac string) []string {
+	device := "virtio-net-pci,netdev=" + id + ",mac=" + mac + ",romfile=,guest_announce=off"
+	args := []string{"-netdev", fmt.Sprintf("tap,id=%s,fd=%d", id, fd)}
+	if s.Recording != nil {
+		device += ",tx=timer"
+	}
+	args = append(args, "-device", device)
+	if s.Recording != nil {
+		args = append(args, "-object", "filter-replay,id=recorded-"+id+",netdev="+id)
+	}
+	return args
+}
+
+// recordedDevices are the devices of a recorded machine, and what it lacks: virtio-serial, which a restored machine serves by a timer that the log has nothing
+// of; HPET, whose driver counts in a loop; the option ROM for APICs (vapic), with which QEMU 7.2 hangs when it restores a machine that replays.
+func (s Spec) recordedDevices() []string {
+	r := s.Recording
+	return []string{
+		"-icount", "shift=auto,rr=record,rrfile=" + option(r.Log),
+		"-no-hpet", "-global", "apic.vapic=off",
+		"-chardev", "file,id=console,path=" + option(r.Console), "-serial", "chardev:console",
+		"-chardev", "file,id=journal,path=" + option(r.Journal), "-device", fmt.Sprintf("isa-debugcon,chardev=journal,iobase=%#x", debugcon.Port),
+	}
+}
+
+// option is a word as it stands in a list of QEMU's options, in which a comma is read only when it is doubled.
+func option(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
 func socket(id string, fd int) string {
 	return fmt.Sprintf("socket,id=%s,fd=%d,server=on,wait=off", id, fd)
@@ -169,6 +229,9 @@ func (s Spec) CommandLine() string {
 	words := []string{Quote(s.QEMU)}
 	for _, arg := range s.Args() {
 		words = append(words, Quote(arg))
+	}
+	if s.Recording != nil {
+		return fmt.Sprintf("# fd %d is a listening socket (QMP), fd %d the tap, fd %d the tap of the control card\n%s\n", fdQMP, fdTap, fdControlTap, strings.Join(words, " "))
 	}
 	return fmt.Sprintf("# fd %d..%d are listening sockets (QMP, console, control, journal), fd %d is the tap, fd %d the handover\n%s\n",
 		fdQMP, fdJournal, fdTap, fdHandover, strings.Join(words, " "))
