@@ -88,6 +88,26 @@ func debuggerFor(ctx context.Context, cfg Config, unoptimized bool) (*Debugger, 
 	return d, nil
 }
 
+// DebugBinary returns the programs' binary with debug information, of the images for cfg, and builds it if it is missing: see Debugger.Node.
+func DebugBinary(ctx context.Context, cfg Config) (file string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("build the machine's programs with debug information: %w", withAdvice(err))
+		}
+	}()
+	cache, gotool, err := cfg.open(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer cache.close()
+	e, err := cache.get(ctx, debugLayer(gotool, cfg.SourceDir, "debug"))
+	if err != nil {
+		return "", err
+	}
+	cache.prune()
+	return e.file(binaryName), nil
+}
+
 // debugPath is where debuggers look for the debug information of a program with that
 // build id.
 func debugPath(id string) string {

@@ -53,6 +53,12 @@ opens there, and ` + "`retry`, `continue`, `step` and `quit`" + ` say how it goe
 Without a terminal the scenario waits for another one (see rig shell -run, rig do),
 as long as -debug-wait says. What a person had a hand in is at best repaired.
 
+With -record each machine is recorded, instruction for instruction, so that rig replay
+can play any of them again, alone, from what the run's folder keeps. Machines then boot,
+under software emulation. With -record=fail nothing is recorded but what failed: such a
+scenario is played again, recorded, until it fails again (roundtrip/basic@recorded1 and
+so on).
+
 With -cover the machines' programs count which of their statements run. The run's
 folder gets coverage.out and coverage.html, and figures per package are printed last;
 with -cover-host both tell what only machines reach from what the host's tests do.`,
@@ -175,7 +181,7 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	}
 	summary, err := run.Finish(out.Why)
 	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
-	if !f.counting { // which says nothing of how long scenarios mostly take
+	if !f.counting && f.record != recordAll { // which says nothing of how long scenarios mostly take
 		if notes := p.past.keep(run.Dir(), summary, out.Cold, progress.Print); len(notes) > 0 {
 			recErr = errors.Join(recErr, run.WriteFile(history.NotesFile, func(w io.Writer) error { return history.WriteNotes(w, notes) }))
 		}
@@ -264,6 +270,10 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 	if err != nil {
 		return fail(record.Internal, err)
 	}
+	shared, err := f.prepareRecordings(cmd, run.Dir(), dir, set, h, progress.Print)
+	if err != nil {
+		return fail(record.Internal, err)
+	}
 	return suite.Run(ctx, suite.Config{
 		Items: items, Host: h, Images: set, Saved: saved, Run: run,
 		Jobs: f.sideBySide(), Rounds: f.rounds(cmd), FailFast: f.failFast || f.untilFail, Both: f.both,
@@ -272,6 +282,7 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 		Stops: p.stops, Patience: f.patience, Source: dir,
 		Capture:      suite.Keep(cmp.Or(f.capture, string(suite.KeepFail))), // soak and shell have no flag for it
 		CaptureLimit: int64(f.captureSize) << 20, KeyLog: f.keyLog,
+		Recording: shared, RecordTries: f.triesToRecord(),
 	})
 }
 

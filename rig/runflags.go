@@ -44,6 +44,8 @@ type runFlags struct {
 	captureSize int // MiB
 	keyLog      bool
 	cover       coverFlags
+	record      string
+	recordTries int
 
 	// What check makes of them.
 	shardIndex, shards int     // shards 0: not sharded
@@ -74,6 +76,9 @@ func (f *runFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.capture, "capture", string(suite.KeepFail), "keep the network's frames of scenarios: `always`, fail (of those that are not green) or never")
 	flags.IntVar(&f.captureSize, "capture-size", capture.DefaultLimit>>20, "how many `MiB` of frames are kept of one scenario, the first ones")
 	flags.BoolVar(&f.keyLog, "keylog", false, "keep the keys of sessions in "+record.KeysFile+", for rig decode: whoever has them can read all that the sessions carry")
+	flags.StringVar(&f.record, "record", "", "record machines so that each can be replayed alone (rig replay): \"all\", which is meant without a value, or \"fail\", which plays what failed again, recorded")
+	flags.Lookup("record").NoOptDefVal = recordAll
+	flags.IntVar(&f.recordTries, "record-tries", 10, "with -record=fail, how often a scenario that failed is played again until it fails recorded")
 	f.addCover(cmd)
 	flags.BoolVar(&f.saveDurations, "save-durations", false, "write how long scenarios took to scenarios/"+suite.DurationsFile+", by which -shard shares them out")
 }
@@ -116,6 +121,9 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 	case f.saveDurations && f.cold:
 		return usage("-save-durations with -cold: durations are kept of clones, which is how scenarios are mostly played; leave one of them out")
 	}
+	if err := f.checkRecord(given); err != nil {
+		return err
+	}
 	if given("shard") {
 		m := shardForm.FindStringSubmatch(f.shard)
 		if m == nil {
@@ -138,6 +146,36 @@ func (f *runFlags) check(cmd *cobra.Command) error {
 		f.seed = &seed
 	}
 	return f.checkCover(cmd.Context())
+}
+
+// Values of -record.
+const (
+	recordAll  = "all"
+	recordFail = "fail"
+)
+
+func (f *runFlags) checkRecord(given func(string) bool) error {
+	switch {
+	case given("record") && f.record != recordAll && f.record != recordFail:
+		return usage("-record=%s: say -record, or -record=fail", f.record)
+	case given("record-tries") && f.record != recordFail:
+		return usage("-record-tries without -record=fail: only what failed is played again to be recorded")
+	case f.recordTries < 1:
+		return usage("-record-tries %d: say 1 or more", f.recordTries)
+	case f.record != "" && f.both:
+		return usage("-record with -both: what -both compares are clones, which cannot be recorded, and booted machines; leave one of them out")
+	case f.record != "" && f.counting:
+		return usage("-record with -cover: what is replayed is looked at with debug information, which is of programs that do not count; leave one of them out")
+	case f.record == recordFail && f.debug:
+		return usage("-record=fail with -debug: where a scenario stands still, a person says how it goes on; leave one of them out")
+	case f.record == recordAll && f.saveDurations:
+		return usage("-save-durations with -record: durations are kept of clones, and recorded machines boot; leave one of them out")
+	case f.record != "" && f.accel == "kvm":
+		return usage("-record with -accel kvm: QEMU records under software emulation; leave one of them out")
+	}
+	// Recorded machines boot from their kernel: a saved machine was not recorded from its beginning.
+	f.cold = f.cold || f.record == recordAll
+	return nil
 }
 
 // rounds is how often each scenario is played; 0 is without end.

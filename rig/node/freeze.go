@@ -252,6 +252,9 @@ func (w *World) GDB(ctx context.Context, name string) (conn net.Conn, err error)
 		if err != nil {
 			return err
 		}
+		if l.recorded != nil {
+			return fmt.Errorf("node %s is being recorded, and what gdb does to it would be in no log; look at it with gdb afterwards: rig replay RUN %[1]s -gdb", name)
+		}
 		n.mu.Lock()
 		busy := l.debugged
 		l.debugged = true

@@ -49,10 +49,12 @@ var services = []struct{ program, ready string }{
 type Node struct {
 	world *World
 	name  string
+	index int // of the scenario's nodes
 	addr  netip.Addr
 	mac   net.HardwareAddr
 	key   session.KeyPair
 	port  *lan.Port
+	wire  *lan.Port // to the agent of a recorded machine; nil for others
 	files record.NodeFiles
 	log   *console.Log
 
@@ -64,7 +66,9 @@ type Node struct {
 // A life is one machine of a node, from its start to its end.
 type life struct {
 	machine  *machine.Machine
-	control  net.Conn
+	control  net.Conn  // of a recorded machine nil until its agent listens
+	recorded *recorded // nil: it is not
+	tell     func(error)
 	clone    bool
 	from     int // of the node's log, where this life's lines begin
 	resumed  time.Time
@@ -109,7 +113,13 @@ func (n *Node) boot(ctx context.Context, cold bool, pairings []device.Pairing) e
 	if l.clone {
 		return nil
 	}
-	agent, _, err := guest.Reach(ctx, l.machine, l.control)
+	conn := l.control
+	if l.recorded != nil {
+		if conn, err = n.dial(ctx, l, l.from); err != nil {
+			return n.unreached(err)
+		}
+	}
+	agent, _, err := guest.Reach(ctx, l.machine, conn)
 	if err != nil {
 		return n.unreached(err)
 	}
@@ -143,9 +153,15 @@ func (n *Node) reached(l *life, agent *guest.Client) error {
 func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) {
 	spec := machine.Spec{Hardware: n.world.cfg.Hardware, Name: n.name, MAC: n.mac.String()}
 	saved := spec.Saved
-	l := &life{clone: handover != nil}
+	l := &life{clone: handover != nil, tell: n.tellRecording}
 	if l.clone {
 		spec.RAM, spec.Incoming, spec.Handover = saved.RAM, true, true
+	}
+	if n.wire != nil {
+		if l.recorded, err = n.record(&spec); err != nil {
+			return nil, err
+		}
+		l.closers = append(l.closers, l.recorded.console, l.recorded.journal)
 	}
 	if err := os.WriteFile(n.files.QEMUCmd, []byte(spec.CommandLine()), 0o644); err != nil {
 		return nil, err
@@ -180,6 +196,12 @@ func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) 
 	}
 	defer tap.Close()
 	given := machine.Files{Tap: tap}
+	if l.recorded != nil {
+		if given.Control, err = n.wire.Open(); err != nil {
+			return nil, err
+		}
+		defer given.Control.Close()
+	}
 	if l.clone {
 		if given.Handover, err = machine.Memory("handover", handover); err != nil {
 			return nil, err
@@ -195,9 +217,16 @@ func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) 
 	n.lap("qemu", time.Since(since))
 	n.log.Resume()
 	l.from = n.log.Len()
-	consoleStream, journalStream := l.machine.Stream("console"), l.machine.Stream("journal")
-	l.control = l.machine.Stream("control")
-	l.closers = append(l.closers, consoleStream, journalStream, l.control)
+	var consoleStream, journalStream io.Reader
+	if l.recorded != nil {
+		consoleStream, journalStream = l.recorded.console, l.recorded.journal
+		l.readers.Go(func() { n.follow(l) })
+	} else {
+		consoleConn, journalConn := l.machine.Stream("console"), l.machine.Stream("journal")
+		l.control = l.machine.Stream("control")
+		l.closers = append(l.closers, consoleConn, journalConn, l.control)
+		consoleStream, journalStream = consoleConn, journalConn
+	}
 	l.readers.Go(func() { n.readConsole(consoleStream, consoleLog) })
 	l.readers.Go(func() { n.readJournal(l, journalStream, journalLog) })
 	if l.clone {
@@ -243,6 +272,9 @@ func (l *life) end() {
 		// Files of the record: what could not be written was said when it was
 		// written.
 		_ = c.Close()
+	}
+	if l.recorded != nil && l.machine != nil {
+		l.recorded.end(l.tell)
 	}
 }
 

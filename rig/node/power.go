@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 
 	"dsoftbus-rig/rig/guest"
 	"dsoftbus-rig/rig/record"
@@ -142,11 +143,18 @@ func (n *Node) reset(ctx context.Context) error {
 		return fmt.Errorf("wait for the reset of node %s: %w", n.name, context.Cause(ctx))
 	}
 	n.fault("reset", record.FaultInjected)
+	from := n.log.Len()
 	// A machine that was paused is reset, and still paused.
-	if err := n.goOn(ctx, l); err != nil {
+	err := n.goOn(ctx, l)
+	if err != nil {
 		return err
 	}
-	conn, err := l.machine.Reconnect(ctx, "control")
+	var conn net.Conn
+	if l.recorded != nil {
+		conn, err = n.dial(ctx, l, from)
+	} else {
+		conn, err = l.machine.Reconnect(ctx, "control")
+	}
 	if err != nil {
 		return n.wrap(record.NodeExited, err)
 	}

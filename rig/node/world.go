@@ -23,6 +23,7 @@ import (
 	"dsoftbus-rig/rig/lan"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/recording"
 	"dsoftbus-rig/rig/scenario"
 
 	"github.com/hashicorp/go-multierror"
@@ -40,6 +41,10 @@ type Config struct {
 	// KeyLog has dsoftbusd of every node write down the keys of its sessions, for Keys.
 	KeyLog    bool
 	BeforeRun func() // called before a machine first runs; nil: nothing
+
+	// Recording has every machine recorded into its node's folder: what all of these have in common. Nil: none is. Machines then boot, under software emulation,
+	// and LAN has bare ports.
+	Recording *recording.Machine
 }
 
 // A World holds the nodes of one scenario. It implements scenario.World.
@@ -105,14 +110,22 @@ func (w *World) Declare(name string) error {
 		return fmt.Errorf("declare node %s: %w", name, err)
 	}
 	index := len(w.nodes)
+	var wire *lan.Port
+	if w.cfg.Recording != nil {
+		if wire, err = w.cfg.LAN.AddWire("ctl"+name, controlHost(index)); err != nil {
+			return fmt.Errorf("declare node %s: %w", name, err)
+		}
+	}
 	w.nodes = append(w.nodes, &Node{
 		world: w,
 		name:  name,
+		index: index,
 		addr:  scenario.NodeAddress(index),
 		// QEMU's own prefix; the last byte is that of the address.
 		mac:   net.HardwareAddr{0x52, 0x54, 0, 0, 0, byte(10 + index)},
 		key:   key,
 		port:  port,
+		wire:  wire,
 		files: files,
 		log:   console.NewLog(),
 	})

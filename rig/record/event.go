@@ -39,6 +39,7 @@ const (
 	KindWarning       Kind = "warning"        // Text
 	KindScenarioEnd   Kind = "scenario-end"   // Result, Seconds, Failure, Text
 	KindVerdict       Kind = "verdict"        // Result, Failed, Played: what became of a scenario that was played again because it had failed; it replaces the result of its scenario-end
+	KindRecorded      Kind = "recorded"       // Name, Played: a scenario that had failed was played again with its machines recorded, until it failed, as Name (none: it did not), or had been played often enough
 	KindRunEnd        Kind = "run-end"        // Result, Seconds, Failure
 )
 

@@ -31,6 +31,8 @@ type ScenarioSummary struct {
 	RetryOf  string      `json:"retry_of,omitempty"` // the playing that failed, when this is a further try of it: its result then counts there
 	Failed   int         `json:"failed,omitempty"`   // of a scenario that was tried again: how many tries failed
 	Played   int         `json:"played,omitempty"`   // of a scenario that was tried again: how many tries there were, this one included
+	Recorded string      `json:"recorded,omitempty"` // of a scenario that failed, and was played again to be recorded: as what it failed again; none: it did not
+	Tries    int         `json:"tries,omitempty"`    // of such a scenario: how often it was played for that
 	File     string      `json:"file,omitempty"`
 	Result   Result      `json:"result"`
 	Message  string      `json:"message,omitempty"` // why it was skipped, say
@@ -187,6 +189,8 @@ func (p *progress) add(e Event) {
 		p.Result, p.Seconds, p.Failure, p.Message = e.Result, e.Seconds, e.Failure, e.Text
 	case KindVerdict:
 		p.Result, p.Failed, p.Played = e.Result, e.Failed, e.Played
+	case KindRecorded:
+		p.Recorded, p.Tries = e.Name, e.Played
 	}
 }
 

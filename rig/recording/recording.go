@@ -134,6 +134,15 @@ func Lives(nodeDir string) ([]*Life, error) {
 	return all, nil
 }
 
+// Remove removes what was recorded of all nodes of a scenario, by the scenario's folder. All else of its record stays.
+func Remove(scenarioDir string) error {
+	nodes, err := os.ReadDir(scenarioDir)
+	for _, node := range nodes {
+		err = errors.Join(err, os.RemoveAll(filepath.Join(scenarioDir, node.Name(), dirName)))
+	}
+	return err
+}
+
 func load(dir string) (*Life, error) {
 	l := &Life{Dir: dir}
 	data, err := os.ReadFile(l.File(MachineFile))

@@ -14,6 +14,8 @@ type turn struct {
 	cold bool   // every machine boots
 
 	retryOf string // the turn that failed, when this is a further try of it
+
+	recorded bool // its machines are
 }
 
 // of is the scenario's own name when the turn has another one.
@@ -31,13 +33,25 @@ type task []turn
 // retry is the n-th further try of a turn, from 1: "roundtrip/basic@retry1", of a
 // later round "roundtrip/basic@2.retry1".
 func (t turn) retry(n int) turn {
+	return t.again("retry", n)
+}
+
+// again is a further try of a turn.
+func (t turn) again(what string, n int) turn {
 	r := t
 	r.retryOf = t.name
 	link := again
 	if t.name != t.item.Name {
 		link = "."
 	}
-	r.name = t.name + link + "retry" + strconv.Itoa(n)
+	r.name = t.name + link + what + strconv.Itoa(n)
+	return r
+}
+
+// record is the n-th try to have a turn that failed fail again while it is recorded, from 1: "roundtrip/basic@recorded1".
+func (t turn) record(n int) turn {
+	r := t.again("recorded", n)
+	r.cold, r.recorded = true, true
 	return r
 }
 
@@ -63,6 +77,7 @@ func newTask(item Item, n int, both, cold bool) task {
 type planner struct {
 	items      []Item // sorted by name
 	both, cold bool
+	recorded   bool // every machine is
 	rounds     int  // 0: without end
 	sideBySide bool // more than one scenario is played at a time
 	expected   Durations
@@ -83,7 +98,11 @@ func (p *planner) next() (shown, play []task, ok bool) {
 	}
 	p.made++
 	for _, item := range p.items {
-		shown = append(shown, newTask(item, p.made, p.both, p.cold))
+		t := newTask(item, p.made, p.both, p.cold)
+		for i := range t {
+			t[i].recorded = p.recorded
+		}
+		shown = append(shown, t)
 	}
 	if p.shuffle != nil {
 		p.shuffle.Shuffle(len(shown), func(i, j int) { shown[i], shown[j] = shown[j], shown[i] })

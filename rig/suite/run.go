@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/recording"
 	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/worker"
 )
@@ -34,6 +36,11 @@ type Config struct {
 	Both     bool    // each is played on clones and on booted machines, and must go the same way
 	Shuffle  *uint64 // the seed that each round is shuffled by; nil: not shuffled
 	Expected Durations
+
+	// Recording is what all recordings of machines have in common; nil: no machine is recorded. Recorded machines boot, whatever Saved says. With RecordTries scenarios
+	// are played as they would be without, and one that failed is then played again, recorded, until it fails, that many times at the most.
+	Recording   *recording.Machine
+	RecordTries int
 
 	Capture      Keep  // of which scenarios frames are kept; "": KeepNever
 	CaptureLimit int64 // bytes of one scenario's; 0: capture.DefaultLimit
@@ -100,7 +107,7 @@ func newRunner(cfg Config) *runner {
 		cfg.Patience = DefaultPatience
 	}
 	r := &runner{cfg: cfg, passed: Durations{}, planner: planner{
-		items: cfg.Items, both: cfg.Both, cold: cfg.Saved == machine.Saved{}, rounds: cfg.Rounds, expected: cfg.Expected,
+		items: cfg.Items, both: cfg.Both, cold: cfg.Saved == machine.Saved{}, recorded: cfg.Recording != nil && cfg.RecordTries == 0, rounds: cfg.Rounds, expected: cfg.Expected,
 	}}
 	if cfg.Shuffle != nil {
 		r.planner.shuffle = newShuffle(*cfg.Shuffle)
@@ -194,6 +201,7 @@ func (r *runner) play(ctx context.Context, t task) {
 	}
 	if !r.cfg.Both {
 		r.tryAgain(ctx, t[0], first)
+		r.recordFailure(ctx, t[0], first)
 	}
 }
 
@@ -224,6 +232,50 @@ func (r *runner) tryAgain(ctx context.Context, t turn, first *playing) {
 	r.keep(r.cfg.Run.Append(record.Event{
 		Kind: record.KindVerdict, Scenario: t.name, Result: result, Failure: first.failure, Failed: failed, Played: played,
 	}))
+}
+
+// recordFailure plays a turn that failed again, with its machines recorded, until it fails, and tells as what it did. Recordings of tries that passed are not kept.
+func (r *runner) recordFailure(ctx context.Context, t turn, first *playing) {
+	if r.cfg.RecordTries == 0 || !first.retryable() {
+		return
+	}
+	told := record.Event{Kind: record.KindRecorded, Scenario: t.name}
+	for told.Played < r.cfg.RecordTries && told.Name == "" && ctx.Err() == nil {
+		again := t.record(told.Played + 1)
+		p := r.playTurn(ctx, again, nil)
+		if p.cutOff() {
+			break
+		}
+		told.Played++
+		if p.result == record.Failed {
+			told.Name = again.name
+			break
+		}
+		if err := recording.Remove(filepath.Join(r.cfg.Run.Dir(), filepath.FromSlash(record.ScenarioDir(again.name)))); err != nil {
+			r.keep(r.cfg.Run.Append(record.Event{Kind: record.KindWarning, Scenario: again.name, Text: err.Error()}))
+		}
+	}
+	if told.Played > 0 {
+		r.keep(r.cfg.Run.Append(told))
+	}
+}
+
+// recordedSlowdown is by how much deadlines of recorded machines are longer than those of others under software emulation: they count instructions, and write down
+// what enters them.
+const recordedSlowdown = 2
+
+// accelerated is by how much machines with hardware virtualization are faster than recorded ones, which have none; measured elsewhere, and generous.
+const accelerated = 6
+
+// recorded changes what a turn is played on and by to what a recorded machine takes.
+func (r *runner) recorded(job *Job) {
+	job.Recording = r.cfg.Recording
+	job.Slowdown *= recordedSlowdown
+	if job.Hardware.Accel != "tcg" {
+		job.Slowdown *= accelerated
+		job.Hardware.Accel = "tcg"
+	}
+	job.Hardware.Saved = machine.Saved{}
 }
 
 // ended notes what became of a turn.
@@ -276,9 +328,16 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 		tell(e)
 		return p
 	}
-	hardware := r.cfg.Host.Hardware(r.cfg.Images)
+	job := Job{
+		Name: t.name, Of: t.of(), File: t.item.File, RunDir: run.Dir(), Slowdown: r.slowdown(), Root: os.Geteuid() == 0,
+		Hardware: r.cfg.Host.Hardware(r.cfg.Images), Stops: r.cfg.Stops, Patience: r.cfg.Patience, Source: r.cfg.Source,
+		Capture: r.cfg.Capture, CaptureLimit: r.cfg.CaptureLimit, KeyLog: r.cfg.KeyLog,
+	}
 	if !t.cold {
-		hardware.Saved = r.cfg.Saved
+		job.Hardware.Saved = r.cfg.Saved
+	}
+	if t.recorded {
+		r.recorded(&job)
 	}
 	var given []*os.File
 	if socket, _, err := live.Listen(); err != nil {
@@ -286,11 +345,7 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 	} else {
 		given = []*os.File{socket}
 	}
-	w, err := worker.Start(ctx, ScenarioJob, Job{
-		Name: t.name, Of: t.of(), File: t.item.File, RunDir: run.Dir(), Slowdown: r.slowdown(), Root: os.Geteuid() == 0,
-		Hardware: hardware, Stops: r.cfg.Stops, Patience: r.cfg.Patience, Source: r.cfg.Source,
-		Capture: r.cfg.Capture, CaptureLimit: r.cfg.CaptureLimit, KeyLog: r.cfg.KeyLog,
-	}, given...)
+	w, err := worker.Start(ctx, ScenarioJob, job, given...)
 	for _, f := range given {
 		f.Close() // it is the worker's, and its name ends with that
 	}

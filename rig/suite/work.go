@@ -20,6 +20,7 @@ import (
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/node"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/recording"
 	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/worker"
 )
@@ -47,6 +48,8 @@ type Job struct {
 	CaptureLimit int64 `json:"capture_limit,omitempty"`
 	// KeyLog has the keys of sessions collected in the scenario's folder.
 	KeyLog bool `json:"key_log,omitempty"`
+	// Recording has every machine recorded: what they have in common. Nil: none is.
+	Recording *recording.Machine `json:"recording,omitempty"`
 	// Root says whether the run was started by root; inside its namespaces a
 	// worker always looks like root.
 	Root bool `json:"root"`
@@ -123,7 +126,7 @@ func (p *play) run(ctx context.Context) record.Event {
 	}
 	begin := time.Now()
 	network, err := lan.New(ctx, lan.Config{
-		Idle: time.Duration(float64(lan.DefaultIdle) * p.job.Slowdown),
+		Idle: time.Duration(float64(lan.DefaultIdle) * p.job.Slowdown), Bare: p.job.Recording != nil,
 		Note: func(line string) { p.tell(record.Event{Kind: record.KindWarning, Text: line}) },
 	})
 	if err != nil {
@@ -133,7 +136,7 @@ func (p *play) run(ctx context.Context) record.Event {
 	p.phase("network", time.Since(begin))
 	world, err := node.NewWorld(node.Config{
 		Hardware: p.job.Hardware, LAN: network, Script: script, Work: p.rec.Work(), Record: p.rec, Slowdown: p.job.Slowdown,
-		BeforeRun: p.capture.Await, KeyLog: p.job.KeyLog,
+		BeforeRun: p.capture.Await, KeyLog: p.job.KeyLog, Recording: p.recording(),
 	})
 	if err != nil {
 		return brokenHost(errors.Join(err, network.Close()))
@@ -185,6 +188,16 @@ func (p *play) run(ctx context.Context) record.Event {
 		}
 	}
 	return end
+}
+
+// recording is what the scenario's recordings have in common; nil: there are none.
+func (p *play) recording() *recording.Machine {
+	if p.job.Recording == nil {
+		return nil
+	}
+	m := *p.job.Recording
+	m.Scenario = p.job.Name
+	return &m
 }
 
 // reachable lets other terminals reach the scenario, until unreach is called.

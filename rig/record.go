@@ -1,0 +1,89 @@
+package main
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/recording"
+
+	"github.com/spf13/cobra"
+)
+
+// triesToRecord is how often what failed is played again to be recorded; 0: it is not.
+func (f *runFlags) triesToRecord() int {
+	if f.record != recordFail {
+		return 0
+	}
+	return f.recordTries
+}
+
+// prepareRecordings puts what all recordings of a run need into its folder, and returns what they have in common; nil when nothing is recorded.
+func (f *runFlags) prepareRecordings(cmd *cobra.Command, runDir, source string, set *images.Set, h *host.Host, log func(string)) (*recording.Machine, error) {
+	if f.record == "" {
+		return nil, nil
+	}
+	debug, err := images.DebugBinary(cmd.Context(), images.Config{SourceDir: source, Log: log})
+	if err != nil {
+		return nil, err
+	}
+	if err := keep(debug, filepath.Join(runDir, recording.DebugFile)); err != nil {
+		return nil, err
+	}
+	m := &recording.Machine{QEMU: h.QEMU, QEMUVersion: h.QEMUVersion}
+	for _, image := range []struct {
+		from, name string
+		digest     *string
+	}{{set.Kernel, recording.KernelFile, &m.Kernel}, {set.Initrd, recording.InitrdFile, &m.Initrd}} {
+		to := filepath.Join(runDir, image.name)
+		if err := keep(image.from, to); err != nil {
+			return nil, err
+		}
+		if *image.digest, err = digest(to); err != nil {
+			return nil, err
+		}
+	}
+	return m, nil
+}
+
+// keep makes a file that is there as long as the run's folder is, also where the cache that has it loses it: another name of it, where both are on one file system,
+// else a copy.
+func keep(from, to string) (err error) {
+	if os.Link(from, to) == nil {
+		return nil
+	}
+	in, err := os.Open(from)
+	if err != nil {
+		return fmt.Errorf("keep for the replay: %w", err)
+	}
+	defer in.Close()
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return fmt.Errorf("keep for the replay: %w", err)
+	}
+	_, err = io.Copy(out, in)
+	if err = errors.Join(err, out.Close()); err != nil {
+		return fmt.Errorf("keep %s for the replay: %w", from, err)
+	}
+	return nil
+}
+
+// digest is the SHA-256 of a file, in hex.
+func digest(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", file, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}
