@@ -7,6 +7,7 @@ import (
 	"flag"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,6 +15,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"dsoftbus-rig/nodes/agentapi"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -36,7 +39,11 @@ func TestCommandLine(t *testing.T) {
 	clone.RAM, clone.Incoming, clone.Handover = "/cache/save,1/ram", true, true
 	covered := testSpec()
 	covered.Cover = true
-	for name, spec := range map[string]Spec{"covered": covered, "tcg": testSpec(), "kvm": kvm, "bare": bare, "clone": clone} {
+	recorded := testSpec()
+	recorded.Recording = &Recording{Log: "/run,1/log.rr", Console: "/run,1/console", Journal: "/run,1/journal", Control: agentapi.ControlAddress{
+		MAC: net.HardwareAddr{0x52, 0x54, 0, 1, 0, 10}, Address: netip.MustParsePrefix("10.43.0.2/30"),
+	}}
+	for name, spec := range map[string]Spec{"recorded": recorded, "covered": covered, "tcg": testSpec(), "kvm": kvm, "bare": bare, "clone": clone} {
 		t.Run(name, func(t *testing.T) {
 			golden := filepath.Join("testdata", name+".golden")
 			got := strings.ReplaceAll(spec.CommandLine(), " -", " \\\n  -")
