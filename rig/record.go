@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -12,8 +13,6 @@ import (
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/recording"
-
-	"github.com/spf13/cobra"
 )
 
 // triesToRecord is how often what failed is played again to be recorded; 0: it is not.
@@ -24,12 +23,17 @@ func (f *runFlags) triesToRecord() int {
 	return f.recordTries
 }
 
-// prepareRecordings puts what all recordings of a run need into its folder, and returns what they have in common; nil when nothing is recorded.
-func (f *runFlags) prepareRecordings(cmd *cobra.Command, runDir, source string, set *images.Set, h *host.Host, log func(string)) (*recording.Machine, error) {
+// recordings is suite.Config.Recording.
+func (f *runFlags) recordings(runDir, source string, set *images.Set, h *host.Host, log func(string)) func(context.Context) (*recording.Machine, error) {
 	if f.record == "" {
-		return nil, nil
+		return nil
 	}
-	debug, err := images.DebugBinary(cmd.Context(), images.Config{SourceDir: source, Log: log})
+	return func(ctx context.Context) (*recording.Machine, error) { return prepareRecordings(ctx, runDir, source, set, h, log) }
+}
+
+// prepareRecordings puts what all recordings of a run need into its folder, and returns what they have in common.
+func prepareRecordings(ctx context.Context, runDir, source string, set *images.Set, h *host.Host, log func(string)) (*recording.Machine, error) {
+	debug, err := images.DebugBinary(ctx, images.Config{SourceDir: source, Log: log})
 	if err != nil {
 		return nil, err
 	}

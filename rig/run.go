@@ -270,10 +270,6 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 	if err != nil {
 		return fail(record.Internal, err)
 	}
-	shared, err := f.prepareRecordings(cmd, run.Dir(), dir, set, h, progress.Print)
-	if err != nil {
-		return fail(record.Internal, err)
-	}
 	return suite.Run(ctx, suite.Config{
 		Items: items, Host: h, Images: set, Saved: saved, Run: run,
 		Jobs: f.sideBySide(), Rounds: f.rounds(cmd), FailFast: f.failFast || f.untilFail, Both: f.both,
@@ -282,7 +278,7 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 		Stops: p.stops, Patience: f.patience, Source: dir,
 		Capture:      suite.Keep(cmp.Or(f.capture, string(suite.KeepFail))), // soak and shell have no flag for it
 		CaptureLimit: int64(f.captureSize) << 20, KeyLog: f.keyLog,
-		Recording: shared, RecordTries: f.triesToRecord(),
+		Recording: f.recordings(run.Dir(), dir, set, h, progress.Print), RecordTries: f.triesToRecord(),
 	})
 }
 

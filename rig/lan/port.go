@@ -26,16 +26,16 @@ func (l *LAN) AddPort(name string) (*Port, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := &Port{lan: l, name: name, bare: l.cfg.Bare}
-	if err := p.add(l.intoBridge); err != nil {
+	if err := p.add(l.intoBridge, func(netlink.Link) error { return nil }); err != nil {
 		return nil, fmt.Errorf("add port %s: %w", name, explainNetlink(err))
 	}
 	l.ports[name] = p
 	return p, nil
 }
 
-// AddWire makes a tap of that name outside the bridge, whose other end is this host, with that address and network. It is no part of the network: faults do not
-// know it, and nothing is forwarded to it. Frames on it are bare.
-func (l *LAN) AddWire(name string, here netip.Prefix) (*Port, error) {
+// AddWire makes a tap of that name outside the bridge, whose other end is this host, with that address and network; the machine's address and MAC are known, so that
+// one which is slow to answer is not taken for missing. It is no part of the network: faults do not know it, and nothing is forwarded to it. Frames on it are bare.
+func (l *LAN) AddWire(name string, here netip.Prefix, machine netip.Addr, mac net.HardwareAddr) (*Port, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	p := &Port{lan: l, name: name, bare: true}
@@ -45,6 +45,12 @@ func (l *LAN) AddWire(name string, here netip.Prefix) (*Port, error) {
 			return fmt.Errorf("give it the address %s: %w", here, err)
 		}
 		return nil
+	}, func(link netlink.Link) error {
+		neighbour := &netlink.Neigh{LinkIndex: link.Attrs().Index, State: netlink.NUD_PERMANENT, IP: machine.AsSlice(), HardwareAddr: mac}
+		if err := l.handle.NeighSet(neighbour); err != nil {
+			return fmt.Errorf("say that %s is %s: %w", machine, mac, err)
+		}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("add wire %s: %w", name, explainNetlink(err))
@@ -52,8 +58,8 @@ func (l *LAN) AddWire(name string, here netip.Prefix) (*Port, error) {
 	return p, nil
 }
 
-// add makes the tap, and attaches it to something; the network is locked.
-func (p *Port) add(attach func(netlink.Link) error) (err error) {
+// add makes the tap, attaches it to something, and does what takes a link that is up; the network is locked.
+func (p *Port) add(attach, then func(netlink.Link) error) (err error) {
 	l, name := p.lan, p.name
 	if l.closed {
 		return os.ErrClosed
@@ -98,6 +104,9 @@ func (p *Port) add(attach func(netlink.Link) error) (err error) {
 	}
 	if err := l.handle.LinkSetUp(link); err != nil {
 		return fmt.Errorf("set it up: %w", err)
+	}
+	if err := then(link); err != nil {
+		return err
 	}
 	l.undo("delete port "+name, func() error { return l.handle.LinkDel(link) })
 	return nil

@@ -67,6 +67,10 @@ func (n *Node) record(spec *machine.Spec) (_ *recorded, err error) {
 	if err == nil {
 		r.positions, err = os.Create(file(recording.PositionsFile))
 	}
+	if err == nil {
+		// All that enters the machine is in there, its private key with it. QEMU writes into what it finds.
+		err = os.WriteFile(spec.Recording.Log, nil, 0o600)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("record node %s: %w", n.name, err)
 	}

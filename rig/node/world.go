@@ -112,7 +112,8 @@ func (w *World) Declare(name string) error {
 	index := len(w.nodes)
 	var wire *lan.Port
 	if w.cfg.Recording != nil {
-		if wire, err = w.cfg.LAN.AddWire("ctl"+name, controlHost(index)); err != nil {
+		control := controlMachine(index)
+		if wire, err = w.cfg.LAN.AddWire("ctl"+name, controlHost(index), control.Address.Addr(), control.MAC); err != nil {
 			return fmt.Errorf("declare node %s: %w", name, err)
 		}
 	}

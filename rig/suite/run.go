@@ -37,9 +37,10 @@ type Config struct {
 	Shuffle  *uint64 // the seed that each round is shuffled by; nil: not shuffled
 	Expected Durations
 
-	// Recording is what all recordings of machines have in common; nil: no machine is recorded. Recorded machines boot, whatever Saved says. With RecordTries scenarios
-	// are played as they would be without, and one that failed is then played again, recorded, until it fails, that many times at the most.
-	Recording   *recording.Machine
+	// Recording returns what all recordings of machines have in common, and puts what a replay takes into the run's folder; it is called once, before the first one.
+	// Nil: no machine is recorded. Recorded machines boot, whatever Saved says. With RecordTries scenarios are played as they would be without, and one that failed is
+	// then played again, recorded, until it fails, that many times at the most.
+	Recording   func(context.Context) (*recording.Machine, error)
 	RecordTries int
 
 	Capture      Keep  // of which scenarios frames are kept; "": KeepNever
@@ -73,6 +74,9 @@ type Outcome struct {
 // whatever becomes of one, the others run on.
 func Run(ctx context.Context, cfg Config) (Outcome, error) {
 	r := newRunner(cfg)
+	if cfg.Recording != nil {
+		r.recording = sync.OnceValues(func() (*recording.Machine, error) { return cfg.Recording(ctx) })
+	}
 	r.keep(cfg.Run.Append(record.Event{Kind: record.KindRunStart, Total: r.planner.total(), Host: r.host(), Seed: cfg.Shuffle}))
 	var workers sync.WaitGroup
 	for range r.jobs {
@@ -88,9 +92,10 @@ func Run(ctx context.Context, cfg Config) (Outcome, error) {
 
 // A runner is a suite that runs.
 type runner struct {
-	cfg      Config
-	jobs     int
-	crowding float64
+	cfg       Config
+	recording func() (*recording.Machine, error)
+	jobs      int
+	crowding  float64
 
 	mu      sync.Mutex
 	planner planner
@@ -268,14 +273,17 @@ const recordedSlowdown = 2
 const accelerated = 6
 
 // recorded changes what a turn is played on and by to what a recorded machine takes.
-func (r *runner) recorded(job *Job) {
-	job.Recording = r.cfg.Recording
+func (r *runner) recorded(job *Job) (err error) {
+	if job.Recording, err = r.recording(); err != nil {
+		return err
+	}
 	job.Slowdown *= recordedSlowdown
 	if job.Hardware.Accel != "tcg" {
 		job.Slowdown *= accelerated
 		job.Hardware.Accel = "tcg"
 	}
 	job.Hardware.Saved = machine.Saved{}
+	return nil
 }
 
 // ended notes what became of a turn.
@@ -337,7 +345,9 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 		job.Hardware.Saved = r.cfg.Saved
 	}
 	if t.recorded {
-		r.recorded(&job)
+		if err := r.recorded(&job); err != nil {
+			return giveUp(record.Internal, record.Broken, fmt.Errorf("prepare to record machines: %w", err))
+		}
 	}
 	var given []*os.File
 	if socket, _, err := live.Listen(); err != nil {
