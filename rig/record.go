@@ -28,7 +28,9 @@ func (f *runFlags) recordings(runDir, source string, set *images.Set, h *host.Ho
 	if f.record == "" {
 		return nil
 	}
-	return func(ctx context.Context) (*recording.Machine, error) { return prepareRecordings(ctx, runDir, source, set, h, log) }
+	return func(ctx context.Context) (*recording.Machine, error) {
+		return prepareRecordings(ctx, runDir, source, set, h, log)
+	}
 }
 
 // prepareRecordings puts what all recordings of a run need into its folder, and returns what they have in common.
