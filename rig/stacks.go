@@ -16,13 +16,11 @@ import (
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/memory"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/recording"
 	"dsoftbus-rig/rig/scenario"
 
 	"github.com/spf13/cobra"
 )
-
-// debugBinary is the name of the programs' binary with debug information, where it was put beside a dump or into a run's folder.
-const debugBinary = "node.debug"
 
 func newStacksCommand() *cobra.Command {
 	var binary, core string
@@ -35,7 +33,7 @@ Of a FILE that ` + "`rig dump`" + ` has written, or a run of a machine whose ker
 prints those of all programs of ours that ran there, or of PROGRAM, by its name or
 process id. (A file that is named like a node is ./A.) No scenario needs to be alive for that. It takes the programs' binary with debug
 information, which must be the one of that machine: -binary FILE; otherwise a file
-` + debugBinary + ` beside the dump or above it in the run's folder; otherwise it is made from
+` + recording.DebugFile + ` beside the dump or above it in the run's folder; otherwise it is made from
 the present source.
 
 With -core OUT it writes a core of the one program instead, a new file, and prints
@@ -106,11 +104,18 @@ func dumpedStacks(cmd *cobra.Command, file, program, binary, core string) error 
 		if err != nil {
 			return usage("stacks: no binary with debug information: %w; or name one with -binary", err)
 		}
-		built, err := images.DebuggerFor(cmd.Context(), images.Config{SourceDir: dir, Log: func(step string) { fmt.Fprintln(cmd.ErrOrStderr(), step) }}, false)
+		cfg := images.Config{SourceDir: dir, Log: func(step string) { fmt.Fprintln(cmd.ErrOrStderr(), step) }}
+		if core == "" {
+			binary, err = images.DebugBinary(cmd.Context(), cfg)
+		} else {
+			var built *images.Debugger
+			if built, err = images.DebuggerFor(cmd.Context(), cfg, false); err == nil {
+				binary, dlv = built.Node, built.Dlv
+			}
+		}
 		if err != nil {
 			return err
 		}
-		binary, dlv = built.Node, built.Dlv
 	}
 	b, err := memory.OpenBinary(binary)
 	if err != nil {
@@ -226,8 +231,8 @@ func debugBinaryOf(dump string) string {
 		}
 	}
 	for _, dir := range above[:last+1] {
-		if isFile(dir, debugBinary) {
-			return filepath.Join(dir, debugBinary)
+		if isFile(dir, recording.DebugFile) {
+			return filepath.Join(dir, recording.DebugFile)
 		}
 	}
 	return ""

@@ -13,6 +13,7 @@ import (
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/recording"
 )
 
 // dumpable is two machines with a session, until somebody says that it is enough.
@@ -98,7 +99,7 @@ func TestStacksOfADump(t *testing.T) {
 	}
 
 	// What is beside it is taken first, and must be that machine's.
-	stranger := filepath.Join(dir, debugBinary)
+	stranger := filepath.Join(dir, recording.DebugFile)
 	if out, err := exec.Command("go", "build", "-ldflags=-B 0x0123456789abcdef0123456789abcdef01234567", "-o", stranger, "./memory/testdata/parked").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -186,7 +187,7 @@ func TestDebugBinaryOf(t *testing.T) {
 		return file
 	}
 	outside := write("panic.core")
-	write("runs", debugBinary)
+	write("runs", recording.DebugFile)
 	write("runs", "run", record.EventsFile)
 	write("runs", "run", "area", "name", record.EventsFile)
 	dump := filepath.Join(root, "runs", "run", "area", "name", "A", "panic.core")
@@ -198,11 +199,11 @@ func TestDebugBinaryOf(t *testing.T) {
 	}
 	check(dump, "")
 	check(outside, "")
-	for _, elem := range [][]string{{"runs", "run", debugBinary}, {"runs", "run", "area", "name", debugBinary}, {"runs", "run", "area", "name", "A", debugBinary}} {
+	for _, elem := range [][]string{{"runs", "run", recording.DebugFile}, {"runs", "run", "area", "name", recording.DebugFile}, {"runs", "run", "area", "name", "A", recording.DebugFile}} {
 		check(dump, write(elem...))
 	}
 	check(outside, "")
-	check(outside, func() string { write(debugBinary); return filepath.Join(root, debugBinary) }())
+	check(outside, func() string { write(recording.DebugFile); return filepath.Join(root, recording.DebugFile) }())
 }
 
 // Which of the programs a process was.
