@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"debug/elf"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"dsoftbus-rig/rig/record"
+)
+
+// A racer is the program of testdata/racer, and a scenario in which one node asks another for what is being written there.
+type racer struct {
+	binary string // on the host, with all that a debugger wants to know
+	script string
+}
+
+// buildRacer compiles it so that it loses about one playing in five, or never.
+func buildRacer(t *testing.T, loses bool) racer {
+	t.Helper()
+	r := racer{binary: filepath.Join(t.TempDir(), "racer")}
+	args := []string{"build", "-trimpath", "-o", r.binary}
+	if loses {
+		args = append(args, "-tags", "race_lost")
+	}
+	build := exec.CommandContext(t.Context(), "go", append(args, "./testdata/racer")...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("build racer: %v\n%s", err, out)
+	}
+	script, err := os.ReadFile(filepath.Join("testdata", "race.txtar"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	loaded, err := loadedPart(r.binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.script = fmt.Sprintf("%s-- racer.text --\n%s\n", script, printfText(loaded))
+	return r
+}
+
+// loadedPart is the beginning of a program's file that has all that its kernel loads. Debug information lies behind it.
+func loadedPart(file string) ([]byte, error) {
+	program, err := elf.Open(file)
+	if err != nil {
+		return nil, err
+	}
+	defer program.Close()
+	end := uint64(0)
+	for _, p := range program.Progs {
+		if p.Type == elf.PT_LOAD {
+			end = max(end, p.Off+p.Filesz)
+		}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	if end == 0 || end > uint64(len(data)) {
+		return nil, fmt.Errorf("%s: what is loaded ends at %d of %d bytes", file, end, len(data))
+	}
+	return data[:end], nil
+}
+
+// printfText is what the machines' shell makes data of: `printf "$(<file)"`. A scenario has no NUL, and may have its line ends changed; the shell drops line ends at
+// the end; and \ and % mean something to printf.
+func printfText(data []byte) []byte {
+	var out bytes.Buffer
+	for i, c := range data {
+		switch {
+		case c != 0 && c != '\n' && c != '\r' && c != '\\' && c != '%':
+			out.WriteByte(c)
+		case i+1 < len(data) && (data[i+1] < '0' || data[i+1] > '9'):
+			fmt.Fprintf(&out, `\%o`, c)
+		default: // all digits, or it would take what follows for one
+			fmt.Fprintf(&out, `\%03o`, c)
+		}
+	}
+	return out.Bytes()
+}
+
+// With its lock the program never shows what is half written.
+func TestRaceThatIsWon(t *testing.T) {
+	r := startRun(t, buildRacer(t, false).script, "-repeat", "5")
+	if status := r.end(); status != record.ExitGreen {
+		t.Fatalf("exit status %d", status)
+	}
+	rec, err := record.Load(r.latest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(rec.Summary.Scenarios); n != 5 {
+		t.Errorf("%d scenarios in the summary", n)
+	}
+}
+
+// Without it, it does, if it is asked often enough: at one loss in five, 40 playings are all won once in 7,000 times.
+func TestRaceThatIsLost(t *testing.T) {
+	r := startRun(t, buildRacer(t, true).script, "-until-fail", "-repeat", "40")
+	if status := r.end(); status != record.ExitFailed {
+		t.Fatalf("exit status %d", status)
+	}
+	rec, err := record.Load(r.latest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := 0
+	for _, s := range rec.Summary.Scenarios {
+		f := s.Failure
+		if f == nil {
+			continue
+		}
+		lost++
+		if s.Result != record.Failed || f.Reason != record.ExecStatus || f.Node != "B" || !strings.Contains(f.Message, "racer: TORN seq=") {
+			t.Errorf("%s: %s, failure %+v", s.Name, s.Result, f)
+		}
+	}
+	if lost == 0 {
+		t.Error("nothing failed")
+	}
+}
