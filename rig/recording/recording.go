@@ -138,6 +138,9 @@ func Lives(nodeDir string) ([]*Life, error) {
 func Remove(scenarioDir string) error {
 	nodes, err := os.ReadDir(scenarioDir)
 	for _, node := range nodes {
+		if !node.IsDir() {
+			continue
+		}
 		err = errors.Join(err, os.RemoveAll(filepath.Join(scenarioDir, node.Name(), dirName)))
 	}
 	return err

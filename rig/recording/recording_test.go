@@ -106,6 +106,10 @@ func TestRemove(t *testing.T) {
 	if err := os.WriteFile(log, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	events := filepath.Join(scenario, "events.jsonl")
+	if err := os.WriteFile(events, nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	if err := Remove(scenario); err != nil {
 		t.Fatal(err)
 	}
@@ -114,7 +118,9 @@ func TestRemove(t *testing.T) {
 			t.Errorf("%s: %d lives, %v", node, len(all), err)
 		}
 	}
-	if _, err := os.Stat(log); err != nil {
-		t.Error(err)
+	for _, file := range []string{log, events} {
+		if _, err := os.Stat(file); err != nil {
+			t.Error(err)
+		}
 	}
 }
