@@ -142,6 +142,9 @@ func (n *Node) reset(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("wait for the reset of node %s: %w", n.name, context.Cause(ctx))
 	}
+	if l.recorded != nil {
+		l.recorded.about.Resets++ // by one who resets at a time, and read when the machine has ended
+	}
 	n.fault("reset", record.FaultInjected)
 	from := n.log.Len()
 	// A machine that was paused is reset, and still paused.

@@ -60,6 +60,8 @@ type Machine struct {
 	Args        []string  `json:"args"`         // of QEMU, as it was started
 	Kernel      string    `json:"kernel"`       // SHA-256 of the kernel, in hex
 	Initrd      string    `json:"initrd"`       // of the initramfs
+	// Resets is how often the reset button was pressed. QEMU 7.2 logs the moment at which a machine is reset, but not that it was asked to: who replays it has to ask again.
+	Resets int `json:"resets,omitempty"`
 	// Ended says that QEMU has written its log to the end.
 	Ended bool `json:"ended"`
 	// Lines is how many lines it printed, on the console and in the journal together. Valid with Ended.
