@@ -61,8 +61,17 @@ type Event struct {
 //
 // The process dies with ctx. Errors say what QEMU said.
 func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Machine, error) {
+	files := []*os.File{given.Tap, given.Handover, given.Control}
+	if spec.Recording != nil {
+		return launch(ctx, spec, spec.Args(), nil, append(make([]*os.File, len(streams)), files...), stderr)
+	}
+	return launch(ctx, spec, spec.Args(), streams, files, stderr)
+}
+
+// launch starts QEMU with sockets for QMP and for streams, which are the first files it inherits, and more after them.
+func launch(ctx context.Context, spec Spec, args, streams []string, more []*os.File, stderr io.Writer) (*Machine, error) {
 	m := &Machine{spec: spec, stderr: &console.Tail{Max: stderrTail}, done: make(chan struct{}), events: make(chan Event, 64), streams: map[string]net.Conn{}}
-	m.cmd = exec.CommandContext(ctx, spec.QEMU, spec.Args()...)
+	m.cmd = exec.CommandContext(ctx, spec.QEMU, args...)
 	m.cmd.WaitDelay = drainWait
 	// QEMU prints nothing to stdout; what it did would be a complaint too.
 	m.cmd.Stderr = io.MultiWriter(m.stderr, lenient{stderr})
@@ -70,10 +79,6 @@ func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Mach
 	// The machine must not outlive the rig, and Ctrl-C is the rig's alone.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
 	for _, name := range append([]string{"qmp"}, streams...) {
-		if name != "qmp" && spec.Recording != nil {
-			m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, nil)
-			continue
-		}
 		f, err := listen(m.address(name))
 		if err != nil {
 			return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
@@ -81,12 +86,12 @@ func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Mach
 		defer f.Close()
 		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, f)
 	}
-	m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, given.Tap, given.Handover, given.Control)
+	m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, more...)
 	if err := m.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
 	}
 	go m.wait()
-	err := m.connect(ctx)
+	err := m.connect(ctx, streams)
 	if err == nil {
 		err = m.connectMonitor(ctx)
 	}
@@ -138,10 +143,7 @@ func (m *Machine) Reconnect(ctx context.Context, name string) (net.Conn, error) 
 // connect connects to the machine's streams. It does so before QEMU has looked at any
 // of its sockets, QMP's among them: so they are all connected when it answers there, and
 // to a restored machine, which was saved with its ports connected, none is news.
-func (m *Machine) connect(ctx context.Context) error {
-	if m.spec.Recording != nil {
-		return nil // it has none
-	}
+func (m *Machine) connect(ctx context.Context, streams []string) error {
 	for _, name := range streams {
 		conn, err := m.Reconnect(ctx, name)
 		if err != nil {
