@@ -56,11 +56,10 @@ type Player struct {
 	resumes int // how often the machine went on
 	running bool
 	ended   bool // the log has
-	stops   int  // breaks, and whatever else stopped it
 
 	watch watch
-	// Starts is how often the machine was started, or brought back to an earlier state.
-	Starts int
+	// Replays is how often a part of the recording was replayed.
+	Replays int
 }
 
 // A Place is where a machine stands.
@@ -165,8 +164,7 @@ func (p *Player) start(ctx context.Context) error {
 		return err
 	}
 	p.m = m
-	p.Starts++
-	p.resumes, p.running, p.ended, p.stops = 0, false, false, 0
+	p.resumes, p.running, p.ended = 0, false, false
 	p.watch = newWatch(m, p.life.File(recording.LogFile))
 	p.tasks.Go(func() {
 		for e := range m.Events() {
@@ -237,7 +235,6 @@ func (p *Player) event(e machine.Event) {
 		p.running = true
 	case "STOP":
 		p.running = false
-		p.stops++
 	case "SHUTDOWN":
 		p.ended = true
 	}
@@ -307,6 +304,7 @@ func (p *Player) goOn(ctx context.Context, reached func() bool) error {
 	if err := p.m.Resume(ctx); err != nil {
 		return err
 	}
+	p.Replays++
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	p.watch.begin()
@@ -463,7 +461,6 @@ func (p *Player) Back(ctx context.Context, name string) error {
 	if err := p.m.LoadState(ctx, name); err != nil {
 		return err
 	}
-	p.Starts++
 	p.out.rewind(to.printed, false)
 	return nil
 }
