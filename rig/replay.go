@@ -327,7 +327,7 @@ func (v *visit) life(ctx context.Context, life *recording.Life, goes func(*repla
 	err = goes(p)
 	v.voice.clear()
 	if errors.Is(err, replay.ErrEnded) {
-		return &replay.NoPointError{Point: v.flags.until, Why: "the recording ends before"}
+		return &replay.NoPointError{Point: v.flags.until + v.flags.find, Why: "the recording ends before"}
 	}
 	if err != nil {
 		return err

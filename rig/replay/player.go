@@ -26,6 +26,8 @@ type Options struct {
 	Tell     func(Line)     // gets each line that was printed as recorded, once, one at a time; may be nil
 	Progress func(Progress) // is told each second how far it is; may be nil
 	Stderr   io.Writer      // gets what QEMU itself prints; nil: nobody does
+
+	stalled time.Duration // for tests: in place of stalledBusy
 }
 
 // Progress is how far a replay is.
@@ -165,7 +167,7 @@ func (p *Player) start(ctx context.Context) error {
 	}
 	p.m = m
 	p.resumes, p.running, p.ended = 0, false, false
-	p.watch = newWatch(m, p.life.File(recording.LogFile))
+	p.watch = newWatch(m, p.life.File(recording.LogFile), p.o.stalled)
 	p.tasks.Go(func() {
 		for e := range m.Events() {
 			p.event(e)
@@ -274,6 +276,7 @@ func (p *Player) runTo(ctx context.Context, instructions int64, reached func() b
 	if err != nil {
 		return false, err
 	}
+	p.watch.last.instructions = at
 	if at == instructions {
 		return false, nil
 	}

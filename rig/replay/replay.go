@@ -14,7 +14,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"time"
 
@@ -220,25 +219,14 @@ func TimeAt(life *recording.Life, instructions int64) (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	i, _ := slices.BinarySearchFunc(positions, instructions, func(p recording.Position, n int64) int {
-		switch {
-		case p.Instructions < n:
-			return -1
-		case p.Instructions > n:
-			return 1
-		}
-		return 0
-	})
-	switch {
-	case len(positions) == 0:
-		return life.Started, nil
-	case i == len(positions):
-		return positions[i-1].Time, nil
-	case i == 0:
-		return life.Started, nil
-	}
 	// Between two that were noted time goes evenly, as far as anybody knows.
-	a, b := positions[i-1], positions[i]
-	part := float64(instructions-a.Instructions) / float64(b.Instructions-a.Instructions)
-	return a.Time.Add(time.Duration(part * float64(b.Time.Sub(a.Time)))), nil
+	from := recording.Position{Time: life.Started}
+	for _, to := range positions {
+		if to.Instructions >= instructions && to.Instructions > from.Instructions {
+			part := float64(instructions-from.Instructions) / float64(to.Instructions-from.Instructions)
+			return from.Time.Add(time.Duration(part * float64(to.Time.Sub(from.Time)))), nil
+		}
+		from = to
+	}
+	return from.Time, nil
 }

@@ -16,7 +16,7 @@ import (
 // A replay that lacks an input stands still at full speed: the processor waits for what the log does not have. Since a busy host makes everything late,
 // it is the processor time of QEMU that is counted; one that uses none, either, has at most stalledIdle.
 const (
-	stalledBusy = 10 * time.Second // of QEMU's processor time
+	stalledBusy = 10 * time.Second // of QEMU's processor time; see Options.stalled
 	stalledIdle = time.Minute
 	// stalledIdleCPU is more than answering the rig takes in that time, and less than a replay that a busy host keeps waiting gets.
 	stalledIdleCPU = time.Second
@@ -62,13 +62,19 @@ func (*errStalled) Error() string { return "stalled" }
 type watch struct {
 	m     *machine.Machine
 	log   string
-	fd    string     // its file in /proc
-	asked chan int64 // gets the answer of QEMU, which may take long; nil: it is not asked
-	last  sample     // the last one
-	moved sample     // the last one that was further than the one before it
+	busy  time.Duration // of processor time, after which it has stalled
+	fd    string        // its file in /proc
+	asked chan int64    // gets the answer of QEMU, which may take long; nil: it is not asked
+	last  sample        // the last one
+	moved sample        // the last one that was further than the one before it
 }
 
-func newWatch(m *machine.Machine, log string) watch { return watch{m: m, log: log} }
+func newWatch(m *machine.Machine, log string, busy time.Duration) watch {
+	if busy == 0 {
+		busy = stalledBusy
+	}
+	return watch{m: m, log: log, busy: busy}
+}
 
 // begin says that the machine goes on from here.
 func (w *watch) begin() {
@@ -112,7 +118,7 @@ func (w *watch) look(ctx context.Context) (now sample, err error) {
 		w.moved = now
 	}
 	w.last = now
-	if now.cpu-w.moved.cpu >= stalledBusy || now.time.Sub(w.moved.time) >= stalledIdle && now.cpu-w.moved.cpu < stalledIdleCPU {
+	if now.cpu-w.moved.cpu >= w.busy || now.time.Sub(w.moved.time) >= stalledIdle && now.cpu-w.moved.cpu < stalledIdleCPU {
 		return now, &errStalled{w.moved, now}
 	}
 	return now, nil
