@@ -311,7 +311,7 @@ func (v *visit) visit(ctx context.Context, lives []*recording.Life) error {
 	}
 	return v.life(ctx, lives[0], func(p *replay.Player) error {
 		if f.gdb != "" {
-			return p.Save(ctx, "beginning")
+			return p.Save(ctx)
 		}
 		return p.Run(ctx) // -dump: there the machine stands still
 	})

@@ -286,7 +286,7 @@ func stopsAtStepAndTime(t *testing.T, f *fixture) {
 		var want int64
 		for _, p := range positions {
 			if !p.Time.After(at) {
-				want = p.Instructions
+				want = p.Instructions + beside
 			}
 		}
 		out, _ := f.play(t, 0, "replay", "-until", point, run, "B")
@@ -363,8 +363,16 @@ func isDebugged(t *testing.T, f *fixture) {
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, f.rig, "replay", "-until", "discovery peer learned", "-gdb", run, "A")
-	var said strings.Builder
-	cmd.Stderr = &said
+	file, err := os.Create(filepath.Join(t.TempDir(), "stderr"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	cmd.Stderr = file
+	said := func() string {
+		text, _ := os.ReadFile(file.Name()) // what there is
+		return string(text)
+	}
 	read, err := cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -381,7 +389,7 @@ func isDebugged(t *testing.T, f *fixture) {
 			how = m[1]
 		}
 		if err != nil && how == "" {
-			t.Fatalf("how to connect is not said: %v\n%s%s", err, all, &said)
+			t.Fatalf("how to connect is not said: %v\n%s%s", err, all, said())
 		}
 	}
 	commands := ""
@@ -426,7 +434,7 @@ func isDebugged(t *testing.T, f *fixture) {
 	}
 	_, _ = io.Copy(all, read)
 	if err := cmd.Wait(); err != nil {
-		t.Errorf("the replay ends with %v: %s", err, said.String())
+		t.Errorf("the replay ends with %v: %s", err, said())
 	}
 }
 

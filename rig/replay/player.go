@@ -2,13 +2,16 @@ package replay
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -47,11 +50,12 @@ type Player struct {
 	size int64  // of the log
 	out  *output
 
-	m        *machine.Machine
-	files    []*follow.File
-	tasks    sync.WaitGroup // those of the machine: its events, its files
-	snapshot map[string]Place
-	noSave   error // why nothing can be saved; nil: it can, or nobody knows
+	m      *machine.Machine
+	files  []*follow.File
+	tasks  sync.WaitGroup // those of the machine: its events, its files
+	saved  []state        // by place
+	named  int            // of saved, how many names were used
+	noSave error          // why nothing can be saved; nil: it can, or nobody knows
 
 	mu      sync.Mutex
 	changed chan struct{}
@@ -81,7 +85,7 @@ func Open(ctx context.Context, life *recording.Life, o Options) (*Player, error)
 	if o.Stderr == nil {
 		o.Stderr = io.Discard
 	}
-	p := &Player{life: life, o: o, changed: make(chan struct{}), snapshot: map[string]Place{}}
+	p := &Player{life: life, o: o, changed: make(chan struct{})}
 	p.out = &output{tell: o.Tell, changed: p.change}
 	for _, name := range []string{recording.ConsoleFile, recording.JournalFile} {
 		want, err := os.ReadFile(life.File(name))
@@ -407,47 +411,60 @@ func (p *Player) progress(s sample) Progress {
 	return Progress{Share: min(float64(s.offset)/float64(max(p.size, 1)), 1), Instructions: s.instructions}
 }
 
-// Save saves where the machine stands under a name. Where QEMU cannot, going back starts the machine anew instead: CannotSave then says why.
-func (p *Player) Save(ctx context.Context, name string) error {
+// A state is one that was saved.
+type state struct {
+	name string
+	Place
+}
+
+// Save saves the state of the machine, which stands still, so that Back can go there. Where QEMU cannot, going back starts at the beginning: CannotSave then says why.
+func (p *Player) Save(ctx context.Context) error {
+	if p.noSave != nil {
+		return nil
+	}
 	at, err := p.Place(ctx)
 	if err != nil {
 		return err
 	}
-	if p.noSave == nil {
-		if err := p.m.SaveState(ctx, name); err != nil {
-			if p.m.Err() != nil || ctx.Err() != nil {
-				return err
-			}
+	p.named++
+	s := state{fmt.Sprintf("state-%d", p.named), at}
+	if err := p.m.SaveState(ctx, s.name); err != nil {
+		if p.m.Err() == nil && ctx.Err() == nil {
 			p.noSave = err
+			return nil
 		}
+		return err
 	}
-	p.snapshot[name] = at
+	p.saved = append(p.saved, s)
+	slices.SortStableFunc(p.saved, func(a, b state) int { return cmp.Compare(a.Instructions, b.Instructions) })
 	return nil
 }
 
 // CannotSave says why the states of this machine cannot be saved. Nil: as far as was tried they can.
 func (p *Player) CannotSave() error { return p.noSave }
 
-// Forget gives back the space of what was saved.
-func (p *Player) Forget(ctx context.Context, name string) error {
-	delete(p.snapshot, name)
-	if p.noSave != nil {
-		return nil
+// Prune forgets all states that were saved but the last few.
+func (p *Player) Prune(ctx context.Context, few int) error {
+	for len(p.saved) > few {
+		if err := p.m.DeleteState(ctx, p.saved[0].name); err != nil {
+			return err
+		}
+		p.saved = p.saved[1:]
 	}
-	return p.m.DeleteState(ctx, name)
+	return nil
 }
 
-// Back brings the machine to where it was saved under a name.
-func (p *Player) Back(ctx context.Context, name string) error {
-	to, ok := p.snapshot[name]
-	if !ok {
-		return fmt.Errorf("replay node %s: nothing was saved as %s", p.life.Node, name)
-	}
+// Back brings the machine to the last of the saved states that is not beyond so many instructions; without one, to its beginning.
+func (p *Player) Back(ctx context.Context, notBeyond int64) error {
 	p.mu.Lock()
-	ended := p.ended
+	again := p.ended || p.running
 	p.mu.Unlock()
-	if ended || p.noSave != nil {
-		// A machine that has shut down cannot go on, wherever it is brought to.
+	i := len(p.saved)
+	for i > 0 && p.saved[i-1].Instructions > notBeyond {
+		i--
+	}
+	// A machine that has shut down cannot go on, wherever it is brought to, and one that has stalled does not listen.
+	if again || i == 0 {
 		if err := p.end(); err != nil {
 			return err
 		}
@@ -455,17 +472,45 @@ func (p *Player) Back(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	if p.noSave != nil {
-		return p.RunTo(ctx, to.Instructions)
+	if i == 0 {
+		return nil
 	}
 	if err := p.drain(ctx); err != nil {
 		return err
 	}
-	if err := p.m.LoadState(ctx, name); err != nil {
+	if err := p.m.LoadState(ctx, p.saved[i-1].name); err != nil {
 		return err
 	}
-	p.out.rewind(to.printed, false)
+	p.out.rewind(p.saved[i-1].printed, false)
 	return nil
+}
+
+// forth is runTo for who has gone back, or stopped, before. QEMU 7.2 now and then does not go on from a place that it stopped at: it stopped in the middle of what
+// happened there, and its log is one entry ahead. Then the way is gone again from an earlier state, without that stop.
+func (p *Player) forth(ctx context.Context, to int64, early func() bool) (bool, error) {
+	from, err := p.Place(ctx)
+	if err != nil {
+		return false, err
+	}
+	reached, err := p.runTo(ctx, to, early)
+	for limit := from.Instructions - 1; errors.Is(err, errNoProgress) && limit >= 0; {
+		stalled := err
+		// What was saved at that stop has the same flaw.
+		i := len(p.saved)
+		for i > 0 && p.saved[i-1].Instructions > limit {
+			i--
+		}
+		p.saved = p.saved[:i]
+		limit = -1
+		if i > 0 {
+			limit = p.saved[i-1].Instructions - 1
+		}
+		if err := p.Back(ctx, math.MaxInt64); err != nil {
+			return false, errors.Join(stalled, err)
+		}
+		reached, err = p.runTo(ctx, to, early)
+	}
+	return reached, err
 }
 
 // warnings passes on what QEMU prints, without what it says of every machine that has no network.

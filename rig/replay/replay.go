@@ -208,7 +208,7 @@ func positionAt(life *recording.Life, t time.Time) (at int64, ok bool, err error
 		if p.Time.After(t) {
 			break
 		}
-		at = p.Instructions
+		at = p.Instructions + beside
 	}
 	return at, true, nil
 }

@@ -34,6 +34,11 @@ type StalledError struct {
 	Last         []Line
 }
 
+// errNoProgress is what all of them are.
+var errNoProgress = errors.New("the replay does not go on")
+
+func (e *StalledError) Is(target error) bool { return target == errNoProgress }
+
 func (e *StalledError) Error() string {
 	text := fmt.Sprintf("replay node %s: it does not go on at instruction %d, with %.1f %% of the log read: for %s, in which QEMU has used %s of processor time. "+
 		"The machine waits for an input that is not in its recording, or computes what it did not then: QEMU, its arguments, or the host's processor are not those of the "+
