@@ -175,8 +175,17 @@ func (p *Player) start(ctx context.Context) error {
 	p.tasks.Go(func() {
 		for e := range m.Events() {
 			p.event(e)
+			if e.Name == "RESET" && p.life.Resets > 0 {
+				p.tasks.Go(func() { _ = p.m.Reset(ctx) }) // which ends with the machine
+			}
 		}
 	})
+	if p.life.Resets > 0 {
+		// That somebody pressed the button is not in the log, but when it took effect is: what is asked for now waits for that.
+		if err := m.Reset(ctx); err != nil {
+			return err
+		}
+	}
 	for i, f := range p.files {
 		p.tasks.Go(func() {
 			b := make([]byte, 32<<10)
@@ -312,6 +321,9 @@ func (p *Player) goOn(ctx context.Context, reached func() bool) error {
 		return err
 	}
 	p.Replays++
+	hurrying, stop := context.WithCancel(ctx)
+	p.tasks.Go(func() { p.m.Hurry(hurrying) })
+	defer stop()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
 	p.watch.begin()
