@@ -1,13 +1,17 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"debug/elf"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"testing"
 
 	"dsoftbus-rig/rig/record"
@@ -123,4 +127,81 @@ func TestRaceThatIsLost(t *testing.T) {
 	if lost == 0 {
 		t.Error("nothing failed")
 	}
+}
+
+// What lost is caught by playing it again, recorded, and then it loses in each replay, and stops at the line.
+func TestRaceIsCaught(t *testing.T) {
+	racer := buildRacer(t, true)
+	r := startRun(t, racer.script, "-record=fail", "-record-tries", "40", "-until-fail", "-repeat", "40")
+	if status := r.end(); status != record.ExitFailed {
+		t.Fatalf("exit status %d", status)
+	}
+	rec, err := record.Load(r.latest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	as, tries := "", 0
+	for _, s := range rec.Summary.Scenarios {
+		if s.Recorded != "" {
+			as, tries = s.Recorded, s.Tries
+		}
+	}
+	if as == "" {
+		t.Fatal("it did not lose again, in 40 tries")
+	}
+	t.Logf("it lost again in try %d", tries)
+	run, err := filepath.EvalSymlinks(r.latest())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, n := range []string{"A", "B", "B"} {
+		// The same wrong answer, to the digit, since all that was printed is compared.
+		out := replayed(t, run, n, "-scenario", as)
+		if !strings.Contains(out, "identical, ") || n == "B" && !strings.Contains(out, "racer: TORN seq=") {
+			t.Errorf("the replay of %s:\n%s", n, out)
+		}
+	}
+	if _, err := exec.LookPath("gdb"); err != nil {
+		t.Skip("no gdb here")
+	}
+	cmd := exec.CommandContext(t.Context(), rigBinary, "replay", run, "B", "-scenario", as, "-gdb", "-listen", "-binary", racer.binary)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
+	stdout, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	})
+	var where string
+	for lines := bufio.NewScanner(stdout); where == "" && lines.Scan(); {
+		where = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`).FindString(lines.Text())
+	}
+	gdb := exec.CommandContext(t.Context(), "gdb", "-q", "-batch", "-nx", "-ex", "set remotetimeout 120", "-ex", "target remote "+where,
+		"-ex", "break main.report if seq != copy", "-ex", "continue", "-ex", "info args", "-ex", "frame 1", "-ex", "detach", racer.binary)
+	out, err := gdb.CombinedOutput()
+	if err != nil || !regexp.MustCompile(`(?s)Breakpoint 1, main\.report \(seq=([0-9]+), copy=([0-9]+)\).*main\.answer.*testdata/racer/main\.go:[0-9]+`).Match(out) {
+		t.Errorf("gdb: %v\n%s", err, out)
+	}
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("rig replay -gdb ends when gdb hangs up: %v", err)
+	}
+}
+
+// replayed is what `rig replay` of a node prints. It must end with status 0.
+func replayed(t *testing.T, run, node string, flags ...string) string {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), rigBinary, append([]string{"replay", run, node}, flags...)...).Output()
+	if err != nil {
+		var said []byte
+		if exit, ok := errors.AsType[*exec.ExitError](err); ok {
+			said = exit.Stderr
+		}
+		t.Fatalf("replay %s: %v\n%s%s", node, err, out, said)
+	}
+	return string(out)
 }

@@ -57,7 +57,7 @@ privileges. RUN is a run's folder, or the name of one in runs, such as latest.
 
 What the machine prints is shown as it comes, and compared with what it printed; the
 first difference ends the replay. The emulator has to be of the version that
-recorded. Where the machine idled, the replay idles too: it takes about as long.
+recorded. Where the machine idled, the replay does not.
 
 With -until POINT the machine stops there. A POINT is
 

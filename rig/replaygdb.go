@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/machine"
@@ -37,8 +38,11 @@ func (v *visit) debug(ctx context.Context, p *replay.Player) error {
 	if err != nil {
 		return err
 	}
+	var hurrying sync.WaitGroup
+	defer hurrying.Wait()
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
+	hurrying.Go(func() { p.Machine().Hurry(ctx) })
 	if (&debugFlags{listen: v.flags.listen}).opens() && client.argv != nil {
 		onInterrupt(v.cmd.Context(), func() bool { return true }) // Ctrl-C is gdb's
 		defer onInterrupt(v.cmd.Context(), nil)
