@@ -182,7 +182,7 @@ Flags may be written with one dash or two.`,
 	root.PersistentFlags().StringP("dir", "C", "", "project folder (default: the nearest one above that has a go.mod of this project)")
 	root.AddGroup(&cobra.Group{ID: groupPlay, Title: "Commands:"}, &cobra.Group{ID: groupAlive, Title: "While a scenario is alive, from another terminal:"})
 	for _, cmd := range []*cobra.Command{
-		newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand(), newShellCommand(), newHistoryCommand(), newGCCommand(), newMergeCommand(), newDecodeCommand(), newReportCommand(), newReplayCommand(),
+		newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand(), newShellCommand(), newHistoryCommand(), newGCCommand(), newMergeCommand(), newDecodeCommand(), newReportCommand(), newReplayCommand(), newPackCommand(), newUnpackCommand(),
 	} {
 		cmd.GroupID = groupPlay
 		root.AddCommand(cmd)
