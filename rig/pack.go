@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -158,6 +159,8 @@ func unpackRun(cmd *cobra.Command, file, dir string, limit int64) error {
 		return usage("unpack: %w", err)
 	}
 	defer f.Close()
+	// What is a pipe may have nothing to read for long.
+	defer context.AfterFunc(cmd.Context(), func() { f.Close() })()
 	parent, name := ".", ""
 	if dir != "" {
 		abs, err := filepath.Abs(dir)
