@@ -261,15 +261,14 @@ func (p *packer) add(e entry) error {
 	if err := p.tar.WriteHeader(h); err != nil {
 		return fmt.Errorf("%s: %w", e.name, err)
 	}
-	n, err := io.Copy(p.tar, io.LimitReader(reader{p.ctx, f}, h.Size))
-	if err != nil {
+	if _, err := io.Copy(p.tar, io.LimitReader(reader{p.ctx, f}, h.Size)); err != nil {
 		return fmt.Errorf("%s: %w", e.name, err)
 	}
-	if now, err := f.Stat(); err != nil || n != h.Size || now.Size() != h.Size {
+	if now, err := f.Stat(); err != nil || now.Size() != h.Size {
 		return errors.Join(fmt.Errorf("%s has changed while it was packed: try again", e.name), err)
 	}
-	c.Bytes += n
-	c.Counts += n
+	c.Bytes += h.Size
+	c.Counts += h.Size
 	return nil
 }
 
