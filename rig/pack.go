@@ -15,6 +15,7 @@ import (
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/pack"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/recording"
 	"dsoftbus-rig/rig/retain"
 	"dsoftbus-rig/rig/suite"
 
@@ -119,7 +120,7 @@ func packRun(cmd *cobra.Command, run string, f packFlags) error {
 	}
 	line += machine.Quote(filepath.Base(out))
 	if len(c.Lives) > 0 {
-		line += " && rig replay " + machine.Quote(c.Name)
+		line += " && " + replayLine(c.Name, c.Lives)
 	}
 	tell(w, "on the other machine: %s", line)
 	return nil
@@ -190,9 +191,19 @@ func unpackRun(cmd *cobra.Command, file, dir string, limit int64) error {
 		tell(w, "with %s: whoever has it can read what these sessions carried", name)
 	}
 	if len(c.Lives) > 0 {
-		tell(w, "next: rig replay %s", machine.Quote(shown))
+		tell(w, "next: %s", replayLine(shown, c.Lives))
 	}
 	return nil
+}
+
+// replayLine is the command that replays the first of a run's recordings.
+func replayLine(run string, lives []recording.Machine) string {
+	first := lives[0]
+	line := "rig replay " + machine.Quote(run) + " " + machine.Quote(first.Node)
+	if slices.ContainsFunc(lives, func(l recording.Machine) bool { return l.Scenario != first.Scenario }) {
+		line += " -scenario " + machine.Quote(first.Scenario)
+	}
+	return line
 }
 
 // tell prints a line. An archive may have any names in it.

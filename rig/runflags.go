@@ -160,7 +160,7 @@ func (f *runFlags) checkRecord(given func(string) bool) error {
 		return usage("-record=%s: say -record, or -record=fail", f.record)
 	case given("record-tries") && f.record != recordFail:
 		return usage("-record-tries without -record=fail: only what failed is played again to be recorded")
-	case f.recordTries < 1:
+	case given("record-tries") && f.recordTries < 1:
 		return usage("-record-tries %d: say 1 or more", f.recordTries)
 	case f.record != "" && f.both:
 		return usage("-record with -both: what -both compares are clones, which cannot be recorded, and booted machines; leave one of them out")
