@@ -11,6 +11,7 @@ import (
 
 	"dsoftbus-rig/rig/history"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/recording"
 	"dsoftbus-rig/rig/report"
 	"dsoftbus-rig/rig/suite"
 
@@ -78,7 +79,7 @@ func mergeRecords(cmd *cobra.Command, f mergeFlags, dirs []string) error {
 	progress := report.NewProgress(os.Stdout, report.Detect(os.Stdout, os.Getenv))
 	dir, summary, recErr := record.Merge(root, f.name, records, func(e record.Event) {
 		switch e.Kind { // what scenarios did step by step was shown when they did it
-		case record.KindRunStart, record.KindPlan, record.KindWarning, record.KindScenarioStart, record.KindScenarioEnd, record.KindVerdict:
+		case record.KindRunStart, record.KindPlan, record.KindWarning, record.KindScenarioStart, record.KindScenarioEnd, record.KindVerdict, record.KindRecorded:
 			progress.Event(e)
 		}
 	})
@@ -92,7 +93,7 @@ func mergeRecords(cmd *cobra.Command, f mergeFlags, dirs []string) error {
 	progress.Folder(suite.Shown(dir))
 	junit := filepath.Join(dir, record.JUnitFile)
 	recErr = errors.Join(recErr, writeFile(junit, func(w io.Writer) error { return report.JUnit(w, summary) }))
-	recErr = errors.Join(recErr, mergeNotes(dir, records), progress.Finish(summary))
+	recErr = errors.Join(recErr, mergeNotes(dir, records), mergeImages(dir, records, progress.Print), progress.Finish(summary))
 	tellGitHub(summary, nil) // the parts have said where
 	if f.expect > 0 && len(records) != f.expect {
 		recErr = errors.Join(recErr, fmt.Errorf("%d records, and there should be %d: look for the one of a host that has left none", len(records), f.expect))
@@ -121,6 +122,34 @@ func mergeNotes(dir string, records []*record.Record) error {
 		return nil
 	}
 	return writeFile(filepath.Join(dir, history.NotesFile), func(w io.Writer) error { return history.WriteNotes(w, all) })
+}
+
+// mergeImages gives a record that was joined from others what their recordings need to be replayed, as far as all need the same.
+func mergeImages(dir string, records []*record.Record, tell func(string)) error {
+	for _, name := range []string{recording.KernelFile, recording.InitrdFile, recording.DebugFile} {
+		have := ""
+		for _, rec := range records {
+			from := filepath.Join(rec.Dir, name)
+			if !exists(from) {
+				continue
+			}
+			sum, err := digest(from)
+			if err != nil {
+				return err
+			}
+			switch have {
+			case "":
+				if err := keep(from, filepath.Join(dir, name)); err != nil {
+					return err
+				}
+				have = sum
+			case sum:
+			default:
+				tell(fmt.Sprintf("warning: %s is not that of other parts: what was recorded there is replayed from its own folder, %s", from, rec.Dir))
+			}
+		}
+	}
+	return nil
 }
 
 func writeFile(name string, write func(io.Writer) error) error {

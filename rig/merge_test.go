@@ -11,6 +11,7 @@ import (
 
 	"dsoftbus-rig/rig/history"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/recording"
 )
 
 // shardOf makes the record of a run of one scenario, and returns the folder that a build server would keep of it.
@@ -121,5 +122,27 @@ func TestMergeOfShards(t *testing.T) {
 	defer run.Close()
 	if out, status := rig(t, nil, "merge", "-runs", t.TempDir(), run.Dir()); status != record.ExitInvalid || !strings.Contains(out, "goes on") {
 		t.Errorf("exit status %d: %s", status, out)
+	}
+}
+
+// What recordings need goes along, where all parts need the same.
+func TestMergeOfRecordings(t *testing.T) {
+	first, second := shardOf(t, "a/recorded", record.Passed, ""), shardOf(t, "b/recorded", record.Passed, "")
+	for shard, content := range map[string]string{first: "first", second: "second"} {
+		for name, content := range map[string]string{recording.KernelFile: "kernel", recording.InitrdFile: content} {
+			if err := os.WriteFile(filepath.Join(shard, record.LatestLink, name), []byte(content), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	runs := t.TempDir()
+	out, status := rig(t, nil, "merge", "-runs", runs, filepath.Join(first, record.LatestLink), filepath.Join(second, record.LatestLink))
+	if status != record.ExitGreen || strings.Count(out, "is not that of other parts") != 1 || !strings.Contains(out, filepath.Join(second, record.LatestLink, recording.InitrdFile)) {
+		t.Errorf("exit status %d, output:\n%s", status, out)
+	}
+	for name, want := range map[string]string{recording.KernelFile: "kernel", recording.InitrdFile: "first"} {
+		if got, err := os.ReadFile(filepath.Join(runs, record.LatestLink, name)); err != nil || string(got) != want {
+			t.Errorf("%s: %q, %v", name, got, err)
+		}
 	}
 }
