@@ -100,6 +100,8 @@ func passOne(ctx context.Context, l net.Listener, stub net.Conn, m *machine.Mach
 func (v *visit) gdb(ctx context.Context, p *replay.Player, address string) (client, error) {
 	argv := []string{"gdb", "-q"}
 	ex := func(command string) { argv = append(argv, "-ex", command) }
+	// In 2 s, which is what gdb waits for an answer, QEMU has not always read the question on a busy host; asked again, it answers twice.
+	ex("set remotetimeout 60")
 	if v.flags.gdb == gdbKernel {
 		ex("target remote " + address)
 		if v.flags.symbols != "" {
