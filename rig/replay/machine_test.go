@@ -394,6 +394,8 @@ func isDebugged(t *testing.T, f *fixture) {
 	}
 	commands := ""
 	for _, c := range []string{
+		// Before the place at which gdb came, where QEMU itself has saved a state, only the rig's lead.
+		"monitor info replay", "reverse-stepi", "monitor info replay",
 		"break dsoftbus-rig/nodes/dsoftbusd.(*daemon).handshake", "continue", "info args", "bt 3", "info goroutines", "monitor info replay",
 		"reverse-stepi", "monitor info replay", "break dsoftbus-rig/nodes/dsoftbusd.(*daemon).dial", "reverse-continue", "bt 1", "monitor info replay",
 	} {
@@ -426,8 +428,8 @@ func isDebugged(t *testing.T, f *fixture) {
 			t.Errorf("%s: there is no %q in %s", name, want, parts[name])
 		}
 	}
-	if len(counts) != 3 || counts[1] != counts[0]-1 || counts[2] >= counts[1] {
-		t.Errorf("at the breakpoint, a step back, and at the breakpoint before, the machine was at %v", counts)
+	if len(counts) != 5 || counts[1] != counts[0]-1 || counts[2] <= counts[1] || counts[3] != counts[2]-1 || counts[4] >= counts[3] {
+		t.Errorf("first, a step back, at the breakpoint, a step back, and at the breakpoint before, the machine was at %v", counts)
 	}
 	if t.Failed() {
 		t.Logf("%s", out)
