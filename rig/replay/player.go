@@ -47,7 +47,8 @@ type Player struct {
 	life *recording.Life
 	o    Options
 	dir  string // temporary
-	size int64  // of the log
+	disk *os.File
+	size int64 // of the log
 	out  *output
 
 	m      *machine.Machine
@@ -102,7 +103,7 @@ func Open(ctx context.Context, life *recording.Life, o Options) (*Player, error)
 	if p.dir, err = os.MkdirTemp("", "rig-replay-"); err != nil {
 		return nil, err
 	}
-	err = os.WriteFile(p.file(snapshotsFile), emptyDisk(), 0o600)
+	err = p.makeDisk()
 	if err == nil {
 		err = p.start(ctx)
 	}
@@ -112,8 +113,14 @@ func Open(ctx context.Context, life *recording.Life, o Options) (*Player, error)
 	return p, nil
 }
 
-// snapshotsFile is the disk that states are saved to.
-const snapshotsFile = "snapshots.qcow2"
+// makeDisk makes the disk that states are saved to. It has no name: whoever ends this process, the space is free again, which may be a GiB.
+func (p *Player) makeDisk() (err error) {
+	if p.disk, err = os.CreateTemp(p.dir, "snapshots-"); err != nil {
+		return err
+	}
+	_, err = p.disk.Write(emptyDisk())
+	return errors.Join(err, os.Remove(p.disk.Name()))
+}
 
 func (p *Player) file(name string) string { return filepath.Join(p.dir, name) }
 
@@ -147,7 +154,7 @@ func (p *Player) start(ctx context.Context) error {
 	args, err := p.life.ReplayArgs(recording.Replay{
 		Log: p.life.File(recording.LogFile), Console: p.file(recording.ConsoleFile), Journal: p.file(recording.JournalFile),
 		Kernel: filepath.Join(p.o.Run, recording.KernelFile), Initrd: filepath.Join(p.o.Run, recording.InitrdFile),
-		Snapshots: p.file(snapshotsFile), QMP: machine.ReplayQMP,
+		Snapshots: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.disk.Fd()), QMP: machine.ReplayQMP,
 	})
 	if err != nil {
 		return err
@@ -221,7 +228,13 @@ func (p *Player) end() error {
 }
 
 // Close ends the machine and removes what it needed.
-func (p *Player) Close() error { return errors.Join(p.end(), os.RemoveAll(p.dir)) }
+func (p *Player) Close() error {
+	err := p.end()
+	if p.disk != nil {
+		err = errors.Join(err, p.disk.Close())
+	}
+	return errors.Join(err, os.RemoveAll(p.dir))
+}
 
 // Machine is the machine itself, to look at while it stands still.
 func (p *Player) Machine() *machine.Machine { return p.m }
