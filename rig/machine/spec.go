@@ -139,6 +139,9 @@ func (s Spec) Args() []string {
 		kernel += " GOCOVERDIR=" + agentapi.CoverageDir // to init's environment, as the others
 	}
 	board := "pc"
+	if s.Recording != nil {
+		board += ",hpet=off"
+	}
 	if s.RAM != "" {
 		board += ",memory-backend=ram"
 	}
@@ -209,7 +212,7 @@ func (s Spec) recordedDevices() []string {
 	r := s.Recording
 	return []string{
 		"-icount", "shift=auto,rr=record,rrfile=" + option(r.Log),
-		"-no-hpet", "-global", "apic.vapic=off",
+		"-global", "apic.vapic=off",
 		"-chardev", "file,id=console,path=" + option(r.Console), "-serial", "chardev:console",
 		"-chardev", "file,id=journal,path=" + option(r.Journal), "-device", fmt.Sprintf("isa-debugcon,chardev=journal,iobase=%#x", debugcon.Port),
 	}

@@ -276,12 +276,12 @@ func stopsAtStepAndTime(t *testing.T, f *fixture) {
 		t.Fatal(err)
 	}
 	after := positions[len(positions)/4].Time.Sub(all[0].Started).Round(time.Millisecond)
-	for _, point := range []string{"line:2", "step:2", fmt.Sprintf("%.3fs", after.Seconds())} {
+	for _, point := range []string{"line:3", "step:3", fmt.Sprintf("%.3fs", after.Seconds())} {
 		at := all[0].Started.Add(after)
 		if strings.HasPrefix(point, "line") {
-			at = all[0].Steps[0].Time
-		} else if strings.HasPrefix(point, "step") {
 			at = all[0].Steps[1].Time
+		} else if strings.HasPrefix(point, "step") {
+			at = all[0].Steps[2].Time
 		}
 		var want int64
 		for _, p := range positions {

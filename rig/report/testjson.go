@@ -108,6 +108,8 @@ func (j *TestJSON) Event(e record.Event) {
 		j.end(c, e.Time, e.Result, e.Seconds, e.Text, e.Failure, record.ScenarioDir(e.Scenario))
 	case record.KindVerdict: // the test has ended
 		j.output(e.Time, c.pkg, "", fmt.Sprintf("%s %s: %s", word(e.Result), clean(e.Scenario), clean(tries(e.Failed, e.Played, e.Failure))))
+	case record.KindRecorded: // so has this one
+		j.output(e.Time, c.pkg, "", clean(recordedLine(e, j.folder)))
 	case record.KindWarning:
 		j.output(e.Time, c.pkg, c.name, "    warning: "+clean(e.Text))
 	case record.KindStepStart:
