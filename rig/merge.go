@@ -133,7 +133,7 @@ func mergeImages(dir string, records []*record.Record, tell func(string)) error 
 			if !exists(from) {
 				continue
 			}
-			sum, err := digest(from)
+			sum, err := recording.Digest(from)
 			if err != nil {
 				return err
 			}

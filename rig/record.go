@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -51,7 +49,7 @@ func prepareRecordings(ctx context.Context, runDir, source string, set *images.S
 		if err := keep(image.from, to); err != nil {
 			return nil, err
 		}
-		if *image.digest, err = digest(to); err != nil {
+		if *image.digest, err = recording.Digest(to); err != nil {
 			return nil, err
 		}
 	}
@@ -78,18 +76,4 @@ func keep(from, to string) (err error) {
 		return fmt.Errorf("keep %s for the replay: %w", from, err)
 	}
 	return nil
-}
-
-// digest is the SHA-256 of a file, in hex.
-func digest(file string) (string, error) {
-	f, err := os.Open(file)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, f); err != nil {
-		return "", fmt.Errorf("read %s: %w", file, err)
-	}
-	return hex.EncodeToString(h.Sum(nil)), nil
 }

@@ -21,7 +21,7 @@ func TestRecordedRun(t *testing.T) {
 			t.Errorf("%s: %v, %v", name, info, err)
 		}
 	}
-	kernel, err := digest(r.latest(recording.KernelFile))
+	kernel, err := recording.Digest(r.latest(recording.KernelFile))
 	if err != nil {
 		t.Fatal(err)
 	}

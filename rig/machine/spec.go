@@ -170,7 +170,7 @@ func (s Spec) Args() []string {
 		if s.Shared {
 			share = "on"
 		}
-		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=%s,mem-path=%s", memory, share, option(s.RAM)))
+		args = append(args, "-object", fmt.Sprintf("memory-backend-file,id=ram,size=%dM,share=%s,mem-path=%s", memory, share, Option(s.RAM)))
 	}
 	if s.Incoming {
 		args = append(args, "-incoming", "defer")
@@ -211,15 +211,15 @@ func (s Spec) card(id string, fd int, mac string) []string {
 func (s Spec) recordedDevices() []string {
 	r := s.Recording
 	return []string{
-		"-icount", "shift=auto,rr=record,rrfile=" + option(r.Log),
+		"-icount", "shift=auto,rr=record,rrfile=" + Option(r.Log),
 		"-global", "apic.vapic=off",
-		"-chardev", "file,id=console,path=" + option(r.Console), "-serial", "chardev:console",
-		"-chardev", "file,id=journal,path=" + option(r.Journal), "-device", fmt.Sprintf("isa-debugcon,chardev=journal,iobase=%#x", debugcon.Port),
+		"-chardev", "file,id=console,path=" + Option(r.Console), "-serial", "chardev:console",
+		"-chardev", "file,id=journal,path=" + Option(r.Journal), "-device", fmt.Sprintf("isa-debugcon,chardev=journal,iobase=%#x", debugcon.Port),
 	}
 }
 
-// option is a word as it stands in a list of QEMU's options, in which a comma is read only when it is doubled.
-func option(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+// Option is a word as it stands in a list of QEMU's options, in which a comma is read only when it is doubled.
+func Option(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
 func socket(id string, fd int) string {
 	return fmt.Sprintf("socket,id=%s,fd=%d,server=on,wait=off", id, fd)

@@ -11,6 +11,8 @@ package recording
 
 import (
 	"bufio"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +24,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"dsoftbus-rig/rig/machine"
 
 	"github.com/google/renameio/v2"
 )
@@ -207,7 +211,7 @@ func (m *Machine) ReplayArgs(r Replay) ([]string, error) {
 		value := &out[i+1]
 		switch out[i] {
 		case "-icount":
-			*value = "shift=auto,rr=replay,rrfile=" + option(r.Log)
+			*value = "shift=auto,rr=replay,rrfile=" + machine.Option(r.Log)
 		case "-kernel":
 			*value = r.Kernel
 		case "-initrd":
@@ -217,9 +221,9 @@ func (m *Machine) ReplayArgs(r Replay) ([]string, error) {
 			case strings.HasPrefix(id, "qmp"):
 				*value = r.QMP
 			case strings.HasPrefix(id, "console"):
-				*value = "file,id=console,path=" + option(r.Console)
+				*value = "file,id=console,path=" + machine.Option(r.Console)
 			case strings.HasPrefix(id, "journal"):
-				*value = "file,id=journal,path=" + option(r.Journal)
+				*value = "file,id=journal,path=" + machine.Option(r.Journal)
 			default:
 				return nil, fmt.Errorf("%s: a recorded machine has a character device %q, of which nobody knows what it is", m.Node, *value)
 			}
@@ -234,10 +238,21 @@ func (m *Machine) ReplayArgs(r Replay) ([]string, error) {
 		i++
 	}
 	if r.Snapshots != "" {
-		out = append(out, "-drive", "if=none,id=snapshots,format=qcow2,file="+option(r.Snapshots))
+		out = append(out, "-drive", "if=none,id=snapshots,format=qcow2,file="+machine.Option(r.Snapshots))
 	}
 	return out, nil
 }
 
-// option is a word as it stands in a list of QEMU's options, in which a comma is read only when it is doubled.
-func option(s string) string { return strings.ReplaceAll(s, ",", ",,") }
+// Digest is the SHA-256 of a file, in hex, as a Machine has those of what it booted.
+func Digest(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return "", fmt.Errorf("read %s: %w", file, err)
+	}
+	return hex.EncodeToString(h.Sum(nil)), nil
+}

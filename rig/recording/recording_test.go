@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-func machine() Machine {
+func recorded() Machine {
 	return Machine{Node: "A", Scenario: "roundtrip/basic", Started: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), QEMU: "/usr/bin/qemu-system-x86_64", QEMUVersion: "7.2.22",
 		Args: []string{"-name", "A", "-S", "-kernel", "/cache/vmlinux", "-initrd", "/cache/initrd", "-append", "-netdev tap,id=x", "-chardev", "socket,id=qmp,fd=3",
 			"-icount", "shift=auto,rr=record,rrfile=/x", "-no-hpet", "-chardev", "file,id=console,path=/x/c", "-chardev", "file,id=journal,path=/x/j",
@@ -22,7 +22,7 @@ func TestLives(t *testing.T) {
 	if all, err := Lives(node); err != nil || len(all) > 0 {
 		t.Fatalf("a node that was not recorded: %v, %v", all, err)
 	}
-	want := machine()
+	want := recorded()
 	for range 11 {
 		dir, err := Create(node)
 		if err != nil {
@@ -73,7 +73,7 @@ func TestPositions(t *testing.T) {
 
 // Only what stands behind the devices is another.
 func TestReplayArgs(t *testing.T) {
-	m := machine()
+	m := recorded()
 	got, err := m.ReplayArgs(Replay{Log: "/r,1/log", Console: "/t/c", Journal: "/t/j", Kernel: "/r/kernel", Initrd: "/r/initrd", Snapshots: "/t/s", QMP: "socket,id=qmp,fd=4"})
 	if err != nil {
 		t.Fatal(err)
@@ -98,7 +98,7 @@ func TestRemove(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := Write(dir, machine()); err != nil {
+		if err := Write(dir, recorded()); err != nil {
 			t.Fatal(err)
 		}
 	}

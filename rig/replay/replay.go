@@ -6,11 +6,8 @@ package replay
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -170,7 +167,7 @@ func check(ctx context.Context, life *recording.Life, qemu, run string) error {
 		return fmt.Errorf("it was recorded by QEMU %s, and %s is %s: the form of the log and the devices are those of a version; name the emulator with -qemu", life.QEMUVersion, qemu, version)
 	}
 	for name, want := range map[string]string{recording.KernelFile: life.Kernel, recording.InitrdFile: life.Initrd} {
-		got, err := digest(filepath.Join(run, name))
+		got, err := recording.Digest(filepath.Join(run, name))
 		if err != nil {
 			return fmt.Errorf("what the machine booted: %w", err)
 		}
@@ -179,20 +176,6 @@ func check(ctx context.Context, life *recording.Life, qemu, run string) error {
 		}
 	}
 	return nil
-}
-
-// digest returns a file's SHA-256 in hex.
-func digest(name string) (string, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	sum := sha256.New()
-	if _, err := io.Copy(sum, f); err != nil {
-		return "", err
-	}
-	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
 // Where a machine was at a time: the last position that was noted before it, or its beginning. ok is false when it had not begun.
