@@ -83,6 +83,13 @@ func TestRecordWhatFailed(t *testing.T) {
 			if !strings.Contains(r.output.String(), tt.said) {
 				t.Errorf("the output does not say %q", tt.said)
 			}
+			page := filepath.Join(t.TempDir(), "page.html")
+			if out, status := rig(t, nil, "report", r.latest(), "-o", page); status != record.ExitGreen {
+				t.Errorf("rig report: exit status %d: %s", status, out)
+			}
+			if html, err := os.ReadFile(page); err != nil || !strings.Contains(string(html), strings.TrimSuffix(tt.said, "rig replay ")) {
+				t.Errorf("the page does not say %q, %v", tt.said, err)
+			}
 			for _, c := range s.Scenarios {
 				lives, err := recording.Lives(r.latest(filepath.FromSlash(c.Dir), "A"))
 				if err != nil || (len(lives) == 1) != (c.Name == tt.as) {

@@ -357,7 +357,7 @@ func (p *Progress) event(e record.Event) {
 		p.line("%s %s: %s", p.color(colorOf(e.Result), word(e.Result)), clean(e.Scenario), clean(tries(e.Failed, e.Played, e.Failure)))
 		return
 	case record.KindRecorded:
-		p.line("%s", clean(recordedLine(e, p.folder)))
+		p.line("recorded %s: %s", clean(e.Scenario), clean(record.RecordedText(e.Name, e.Played, p.folder)))
 		return
 	case record.KindWarning:
 		write(p.of(e.Scenario), "%s %s: %s", p.color(yellow, "warning:"), clean(e.Scenario), clean(e.Text))

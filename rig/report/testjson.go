@@ -109,7 +109,7 @@ func (j *TestJSON) Event(e record.Event) {
 	case record.KindVerdict: // the test has ended
 		j.output(e.Time, c.pkg, "", fmt.Sprintf("%s %s: %s", word(e.Result), clean(e.Scenario), clean(tries(e.Failed, e.Played, e.Failure))))
 	case record.KindRecorded: // so has this one
-		j.output(e.Time, c.pkg, "", clean(recordedLine(e, j.folder)))
+		j.output(e.Time, c.pkg, "", "recorded "+clean(e.Scenario)+": "+clean(record.RecordedText(e.Name, e.Played, j.folder)))
 	case record.KindWarning:
 		j.output(e.Time, c.pkg, c.name, "    warning: "+clean(e.Text))
 	case record.KindStepStart:

@@ -61,7 +61,7 @@ type row struct {
 	Message            string
 	Warnings           []string
 	History            *history
-	Notes              []string // what it is beside earlier runs
+	Notes              []string // what it is beside earlier runs, and what came of recording it
 	Slower             bool     // one of them says so
 	Folder             string   // link
 	FolderName         string
@@ -154,6 +154,9 @@ func newView(rec *record.Record, events map[string][]record.Event, o Options, li
 		for _, n := range o.Notes[own(c)] {
 			r.Notes = append(r.Notes, short(n.Text))
 			r.Slower = r.Slower || n.Slower
+		}
+		if c.Tries > 0 {
+			r.Notes = append(r.Notes, short(record.RecordedText(c.Recorded, c.Tries, folderName(rec.Dir))))
 		}
 		if longest > 0 {
 			r.Bar = max(4, int(c.Seconds/longest*1000))
