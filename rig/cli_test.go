@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"slices"
+	"syscall"
 	"testing"
 
 	"dsoftbus-rig/rig/worker"
@@ -23,6 +25,8 @@ func testMain(m *testing.M) int {
 	if len(os.Args) == 2 && os.Args[1] == worker.Command {
 		main()
 	}
+	// Under nohup(1) what is started here would not hear of a terminal that hangs up. A program for which this one listens to a signal gets it as usual.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
 	// Where GitHub runs these tests, what they play is not what it is to be told.
 	os.Unsetenv(gitHubSummary)
 	os.Unsetenv(gitHubActions)

@@ -9,9 +9,11 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -32,6 +34,12 @@ type standIn struct {
 
 	mu      sync.Mutex
 	journal bytes.Buffer
+}
+
+func TestMain(m *testing.M) {
+	// Under nohup(1) a shell that is started here could not be sent a hang-up.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP)
+	os.Exit(m.Run())
 }
 
 // A pausable connection reads nothing while its machine hangs.
