@@ -74,8 +74,9 @@ func lookAround(t *testing.T, mark, tmp string) (l leftovers) {
 	}
 	for line := range strings.Lines(read("/proc/self/net/unix")) {
 		_, name, abstract := strings.Cut(strings.TrimSpace(line), " @")
-		// Others may be alive on this host; the names of their scenarios say so.
-		others := strings.HasPrefix(name, "dsoftbus-rig/live/") && !strings.Contains(name, fmt.Sprintf("/%d/", os.Getpid()))
+		// Others may be alive on this host; the names of their scenarios and replays say so.
+		others := strings.HasPrefix(name, "dsoftbus-rig/live/") && !strings.Contains(name, fmt.Sprintf("/%d/", os.Getpid())) ||
+			strings.HasPrefix(name, "rig/replay-") && !strings.HasPrefix(name, fmt.Sprintf("rig/replay-%d-", os.Getpid()))
 		if abstract && strings.Contains(name, "rig") && !others {
 			l.sockets = append(l.sockets, name)
 		}
