@@ -42,7 +42,7 @@ func (v *visit) debug(ctx context.Context, p *replay.Player) error {
 	defer hurrying.Wait()
 	ctx, leave := context.WithCancelCause(ctx)
 	defer leave(nil)
-	hurrying.Go(func() { p.Machine().Hurry(ctx) })
+	hurrying.Go(func() { p.Machine().Hurry(ctx, func(int64) {}) })
 	if (&debugFlags{listen: v.flags.listen}).opens() && client.argv != nil {
 		onInterrupt(v.cmd.Context(), func() bool { return true }) // Ctrl-C is gdb's
 		defer onInterrupt(v.cmd.Context(), nil)

@@ -68,7 +68,6 @@ type life struct {
 	machine  *machine.Machine
 	control  net.Conn  // of a recorded machine nil until its agent listens
 	recorded *recorded // nil: it is not
-	tell     func(error)
 	clone    bool
 	from     int // of the node's log, where this life's lines begin
 	resumed  time.Time
@@ -153,10 +152,15 @@ func (n *Node) reached(l *life, agent *guest.Client) error {
 func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) {
 	spec := machine.Spec{Hardware: n.world.cfg.Hardware, Name: n.name, MAC: n.mac.String()}
 	saved := spec.Saved
-	l := &life{clone: handover != nil, tell: n.tellRecording}
+	l := &life{clone: handover != nil}
 	if l.clone {
 		spec.RAM, spec.Incoming, spec.Handover = saved.RAM, true, true
 	}
+	defer func() {
+		if err != nil {
+			l.end()
+		}
+	}()
 	if n.wire != nil {
 		if l.recorded, err = n.record(&spec); err != nil {
 			return nil, err
@@ -166,11 +170,6 @@ func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) 
 	if err := os.WriteFile(n.files.QEMUCmd, []byte(spec.CommandLine()), 0o644); err != nil {
 		return nil, err
 	}
-	defer func() {
-		if err != nil {
-			l.end()
-		}
-	}()
 	open := func(name string) (*os.File, error) {
 		f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
 		if err == nil {
@@ -274,7 +273,7 @@ func (l *life) end() {
 		_ = c.Close()
 	}
 	if l.recorded != nil && l.machine != nil {
-		l.recorded.end(l.tell)
+		l.recorded.end()
 	}
 }
 

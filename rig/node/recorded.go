@@ -31,6 +31,7 @@ type recorded struct {
 	about            recording.Machine
 	console, journal *follow.File
 	positions        *os.File
+	tell             func(error) // what went wrong in the end
 }
 
 // controlHost and controlMachine are the two ends of the wire to the agent of the i-th node.
@@ -55,7 +56,7 @@ func (n *Node) record(spec *machine.Spec) (_ *recorded, err error) {
 	spec.Recording = &machine.Recording{
 		Log: file(recording.LogFile), Console: file(recording.ConsoleFile), Journal: file(recording.JournalFile), Control: controlMachine(n.index),
 	}
-	r := &recorded{dir: dir, about: *n.world.cfg.Recording}
+	r := &recorded{dir: dir, about: *n.world.cfg.Recording, tell: n.tellRecording}
 	r.about.Node, r.about.Started, r.about.Args = n.name, time.Now().UTC(), spec.Args()
 	err = recording.Write(dir, r.about)
 	if err == nil {
@@ -128,7 +129,7 @@ func (n *Node) dial(ctx context.Context, l *life, from int) (net.Conn, error) {
 }
 
 // end notes that the recording is whole, if it is. The machine has ended, and all it printed was read.
-func (r *recorded) end(tell func(error)) {
+func (r *recorded) end() {
 	err := r.positions.Close()
 	whole, logErr := wholeLog(filepath.Join(r.dir, recording.LogFile))
 	err = errors.Join(err, logErr)
@@ -140,7 +141,7 @@ func (r *recorded) end(tell func(error)) {
 		err = recording.Write(r.dir, r.about)
 	}
 	if err != nil {
-		tell(fmt.Errorf("the recording in %s: %w", r.dir, err))
+		r.tell(fmt.Errorf("the recording in %s: %w", r.dir, err))
 	}
 }
 

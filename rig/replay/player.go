@@ -65,6 +65,7 @@ type Player struct {
 	ended   bool // the log has
 
 	watch watch
+	at    atomic.Int64 // instructions executed, as QEMU has said last
 	// Replays is how often a part of the recording was replayed.
 	Replays int
 }
@@ -178,6 +179,7 @@ func (p *Player) start(ctx context.Context) error {
 	}
 	p.m = m
 	p.resumes, p.running, p.ended = 0, false, false
+	p.at.Store(0)
 	p.watch = newWatch(m, p.life.File(recording.LogFile), p.o.stalled)
 	p.tasks.Go(func() {
 		for e := range m.Events() {
@@ -302,7 +304,7 @@ func (p *Player) runTo(ctx context.Context, instructions int64, reached func() b
 	if err != nil {
 		return false, err
 	}
-	p.watch.last.instructions = at
+	p.at.Store(at)
 	if at == instructions {
 		return false, nil
 	}
@@ -335,11 +337,11 @@ func (p *Player) goOn(ctx context.Context, reached func() bool) error {
 	}
 	p.Replays++
 	hurrying, stop := context.WithCancel(ctx)
-	p.tasks.Go(func() { p.m.Hurry(hurrying) })
+	p.tasks.Go(func() { p.m.Hurry(hurrying, p.at.Store) })
 	defer stop()
 	tick := time.NewTicker(watchEvery)
 	defer tick.Stop()
-	p.watch.begin()
+	p.watch.begin(p.at.Load())
 	paused := false
 	for {
 		p.mu.Lock()
@@ -371,7 +373,7 @@ func (p *Player) goOn(ctx context.Context, reached func() bool) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		case <-tick.C:
-			now, err := p.watch.look(ctx)
+			now, err := p.watch.look(p.at.Load())
 			if err != nil {
 				return p.stalled(err)
 			}

@@ -2,7 +2,6 @@ package replay
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -69,7 +68,6 @@ type watch struct {
 	log   string
 	busy  time.Duration // of processor time, after which it has stalled
 	fd    string        // its file in /proc
-	asked chan int64    // gets the answer of QEMU, which may take long; nil: it is not asked
 	last  sample        // the last one
 	moved sample        // the last one that was further than the one before it
 }
@@ -81,8 +79,9 @@ func newWatch(m *machine.Machine, log string, busy time.Duration) watch {
 	return watch{m: m, log: log, busy: busy}
 }
 
-// begin says that the machine goes on from here.
-func (w *watch) begin() {
+// begin says that the machine goes on, from that many instructions.
+func (w *watch) begin(instructions int64) {
+	w.last.instructions = instructions
 	w.moved = w.last
 	w.moved.time = time.Now()
 	if cpu, err := cpuTime(w.m.Pid()); err == nil {
@@ -90,34 +89,14 @@ func (w *watch) begin() {
 	}
 }
 
-// look looks. The error is an *errStalled, or that of looking.
-func (w *watch) look(ctx context.Context) (now sample, err error) {
-	now = sample{time: time.Now(), instructions: w.last.instructions}
+// look looks, at a machine of which QEMU has last said that it has executed so many instructions. The error is an *errStalled, or that of looking.
+func (w *watch) look(instructions int64) (now sample, err error) {
+	now = sample{time: time.Now(), instructions: instructions}
 	if now.offset, err = w.offset(); err != nil {
 		return now, w.m.Cause(err)
 	}
 	if now.cpu, err = cpuTime(w.m.Pid()); err != nil {
 		return now, w.m.Cause(err)
-	}
-	if w.asked != nil {
-		select {
-		case at, ok := <-w.asked:
-			if ok {
-				now.instructions = at
-			}
-			w.asked = nil
-		default:
-		}
-	}
-	if w.asked == nil {
-		answer := make(chan int64, 1)
-		go func() {
-			defer close(answer)
-			if at, err := w.m.Position(ctx); err == nil { // ends with the machine
-				answer <- at
-			}
-		}()
-		w.asked = answer
 	}
 	if now.offset != w.last.offset || now.instructions != w.last.instructions {
 		w.moved = now

@@ -51,7 +51,7 @@ func startBrowser() {
 		}
 	}
 	if path == "" {
-		chromium.err = fmt.Errorf("no Chromium in PATH: scripts/setup -browser installs one")
+		chromium.err = fmt.Errorf("no Chromium in PATH: scripts/setup -tests installs one")
 		return
 	}
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.WSURLReadTimeout(60*time.Second))
