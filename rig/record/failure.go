@@ -21,6 +21,22 @@ type Failure struct {
 	Evidence []string `json:"evidence,omitempty"`
 
 	Next string `json:"next,omitempty"` // what to do next; empty: what Reason says
+
+	// Said is the failure in one sentence, where its maker knows a better one than Headline makes of the other fields.
+	Said string `json:"said,omitempty"`
+}
+
+// Headline returns the failure in one sentence for people, such as "node A: an awaited line did not come before its deadline". It is the
+// first thing that every report shows: terminal, prompt, junit.xml, GitHub and page. Like the rest of a failure it may hold node output.
+func (f *Failure) Headline() string {
+	if f.Said != "" {
+		return f.Said
+	}
+	meaning := f.Reason.Info().Meaning
+	if f.Node == "" {
+		return meaning
+	}
+	return "node " + f.Node + ": " + meaning
 }
 
 // Error returns the failure in one line: "file:line: text: message (reason)", without the parts that are empty.
