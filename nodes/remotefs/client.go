@@ -199,8 +199,12 @@ func (c *Client) discard(open *call) {
 }
 
 // acquire takes a slot for one request; it flushes before it waits, so that
-// what it waits for can be answered.
+// what it waits for can be answered. With ctx ended it takes none, so that no
+// request of a caller that has given up is sent.
 func (c *Client) acquire(ctx context.Context) error {
+	if ctx.Err() != nil {
+		return fmt.Errorf("session with %s: %w", c.peer, context.Cause(ctx))
+	}
 	if c.tryAcquire() {
 		return nil
 	}

@@ -203,8 +203,12 @@ func TestRetryWaits(t *testing.T) {
 	r = reader(t, s, 1)
 	ctx, cancel := context.WithCancel(testContext(t))
 	cancel()
-	if _, err := r.Stat(ctx, "pkg:/system/build.prop"); !errors.Is(err, context.Canceled) {
-		t.Error(err)
+	// On a busy host the answer can be there before the caller waits for it; a
+	// caller that has given up gets none of it. One try seldom shows it.
+	for try := range 1000 {
+		if _, err := r.Stat(ctx, "pkg:/system/build.prop"); !errors.Is(err, context.Canceled) {
+			t.Fatalf("try %d: stat with an ended context: got %v, want %v", try, err, context.Canceled)
+		}
 	}
 	r.Close()
 	if _, err := r.Copy(testContext(t), "pkg:/system/build.prop", io.Discard); err == nil {
