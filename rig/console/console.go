@@ -29,6 +29,7 @@ type Line struct {
 	Seq    int           // index in the node's log, from 0, without gaps
 	Time   time.Time     // host's clock when the line had been read
 	Guest  time.Duration // guest's monotonic clock when it was printed; 0 when unknown
+	Boot   int           // which boot of the node Guest belongs to, from 1; 0 when unknown
 	Unit   string        // who printed it: "kernel", or a program such as "dsoftbusd"
 	Stream string        // "console", "stdout" or "stderr"
 	Text   string        // as printed: any bytes; see Clean before showing it

@@ -61,6 +61,7 @@ type Node struct {
 	mu    sync.Mutex
 	life  *life // nil when it is not up
 	keyed bool  // its dsoftbusd was started with a key log, in this life or another
+	boots int   // how many boots the journal has lines of
 }
 
 // A life is one machine of a node, from its start to its end.

@@ -114,6 +114,7 @@ func (n *Node) readConsole(r io.Reader, file *os.File) {
 func (n *Node) readJournal(l *life, r io.Reader, file *os.File) {
 	out := json.NewEncoder(n.recorder(file))
 	var last uint64
+	boot := n.countBoot()
 	_ = journal.SplitAt(r, journal.MaxEntry, func(text []byte, _ bool) {
 		e, err := journal.Decode(text)
 		if err != nil {
@@ -124,16 +125,27 @@ func (n *Node) readJournal(l *life, r io.Reader, file *os.File) {
 			n.world.emit(record.Event{Kind: record.KindWarning, Node: n.name,
 				Text: fmt.Sprintf("journal entries %d to %d never arrived", last+1, e.Seq-1)})
 		}
+		if e.Seq <= last { // numbered anew: the machine was reset
+			boot = n.countBoot()
+		}
 		last = e.Seq
 		now := time.Now()
 		_ = out.Encode(struct {
 			Time time.Time `json:"time"`
 			journal.Entry
 		}{now.UTC(), e})
-		n.add(console.Line{Time: now, Guest: e.Mono, Unit: e.Unit, Stream: e.Stream, Text: e.Line()})
+		n.add(console.Line{Time: now, Guest: e.Mono, Boot: boot, Unit: e.Unit, Stream: e.Stream, Text: e.Line()})
 		l.journal.advance(e.Seq)
 	})
 	l.journal.end(fmt.Errorf("the journal of node %s has ended", n.name))
+}
+
+// countBoot returns the number of the boot whose first journal entry comes next.
+func (n *Node) countBoot() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.boots++
+	return n.boots
 }
 
 // recorder writes to a file of the record. The first error, a full disk say, is

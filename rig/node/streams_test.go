@@ -1,8 +1,13 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
 	"testing"
 	"time"
 
@@ -70,5 +75,39 @@ func TestProgressIsReachedByEvent(t *testing.T) {
 	defer cancel()
 	if err := new(progress).reach(ctx, 1); !errors.Is(err, late) {
 		t.Fatalf("deadline: %v", err)
+	}
+}
+
+// TestBootsAreCounted reads the journal of a machine that is reset, and that of the
+// machine behind it.
+func TestBootsAreCounted(t *testing.T) {
+	n := &Node{name: "A", log: console.NewLog(), world: &World{}}
+	file, err := os.Create(filepath.Join(t.TempDir(), "journal.jsonl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	boot := func(w io.Writer, from uint64, lines ...string) {
+		for i, text := range lines {
+			_, err := fmt.Fprintf(w, `{"seq":%d,"mono_ns":%d,"unit":"test","stream":"stdout","text":%q}`+"\n", from+uint64(i), (i+1)*1000, text)
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var first, second bytes.Buffer
+	boot(&first, 7, "clone", "clone") // its saved machine has printed before
+	boot(&first, 1, "reset", "reset")
+	boot(&second, 7, "crashed", "crashed")
+	n.readJournal(&life{}, &first, file)
+	n.readJournal(&life{}, &second, file)
+	want := map[string]int{"clone": 1, "reset": 2, "crashed": 3}
+	for _, l := range n.log.Lines(0, 6) {
+		if l.Boot != want[l.Text] || l.Guest == 0 {
+			t.Errorf("%q is of boot %d, want %d, at %s", l.Text, l.Boot, want[l.Text], l.Guest)
+		}
+	}
+	if n.log.Len() != 6 {
+		t.Errorf("%d lines", n.log.Len())
 	}
 }

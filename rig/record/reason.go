@@ -10,6 +10,7 @@ const (
 	MarkerTimeout       Reason = "marker-timeout"
 	MarkerFail          Reason = "marker-fail"
 	MarkerUnexpected    Reason = "marker-unexpected"
+	MarkerInterval      Reason = "marker-interval"
 	NodeExited          Reason = "node-exited"
 	KernelPanic         Reason = "kernel-panic"
 	GoPanic             Reason = "go-panic"
@@ -67,6 +68,8 @@ var reasons = []ReasonInfo{
 		"Compare the awaited pattern with the node's last lines; -within on the step gives it longer."},
 	{MarkerUnexpected, Failed, "a line came that must not come",
 		"Read what the node did just before the line in its journal.jsonl."},
+	{MarkerInterval, Failed, "two lines of a node came closer together or further apart, by the node's own clock, than they may",
+		"Read what the node did between the two lines in its journal.jsonl; mono_ns there is the clock that counts."},
 	{DiscoveryNoAnnounce, Failed, "a node had no session, for want of its peer's announces",
 		"Look for `dsoftbusd: ready` in the peer's journal.jsonl, and for what keeps its announces from arriving: cable, block, interface."},
 	{SessionNoSyn, Failed, "a node had no session, and the one of the pair that dials has sent no SYN",

@@ -78,6 +78,9 @@ func (e *Engine) prepare(st *Statement, step int, t *teller) (*call, error) {
 		}
 	}
 	written := e.cfg.Deadlines.of(cmd.deadline)
+	if cmd.more != nil {
+		written += cmd.more(c)
+	}
 	if within, ok := c.flags["within"]; ok {
 		written, _ = time.ParseDuration(within)
 	}

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/record"
 )
 
 func markerCommands() []command {
+	fromStart := flag{name: "from", value: "start", kind: oneOf("start"), summary: "look at the whole log, not only behind the cursor"}
 	return []command{
 		{
 			name:    "marker",
@@ -23,12 +25,31 @@ func markerCommands() []command {
 				flags: []flag{
 					within,
 					{name: "count", value: "N", kind: count, summary: "wait for the N-th matching line, instead of the first"},
-					{name: "from", value: "start", kind: oneOf("start"), summary: "look at the whole log, not only behind the cursor"},
+					fromStart,
 				},
 				args: []argument{{name: "NODE", kind: nodeList}, {name: "REGEXP", kind: pattern}},
 			}},
 			prefixes: "!?", inverts: true, background: true, deadline: waitDeadline,
 			run: runMarker,
+		},
+		{
+			name:    "between",
+			summary: "the time from a line that matches FIRST to the next one that matches SECOND is in the range MIN..MAX, as in `2s..4s`",
+			detail: "The time is by the node's own monotonic clock and never scaled: that is how times of a contract are checked. " +
+				"It takes the first line behind the cursor that matches FIRST, and the next line behind that which matches SECOND, waits for both, and moves the cursor behind the second. " +
+				"Lines of the kernel have no such time, and no time spans a boot of the node: both are errors. Without `-within` the deadline is the run's default and MAX more.",
+			forms: []form{{
+				flags: []flag{within, fromStart},
+				args: []argument{
+					{name: "NODE", kind: nodeList}, {name: "FIRST", kind: pattern}, {name: "SECOND", kind: pattern}, {name: "MIN..MAX", kind: interval},
+				},
+			}},
+			background: true, deadline: waitDeadline,
+			more: func(c *call) time.Duration {
+				_, most, _ := parseInterval(c.arg("MIN..MAX"))
+				return most
+			},
+			run: runBetween,
 		},
 		{
 			name: "allow",
@@ -77,8 +98,7 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 		if !re.MatchString(l.Text) {
 			return false
 		}
-		c.teller.emit(record.Event{Kind: record.KindMarker, Node: node, Unit: l.Unit, Text: l.Text,
-			Guest: record.Seconds(l.Guest)})
+		c.told(node, l)
 		left--
 		return left == 0
 	})
@@ -94,6 +114,21 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 	case err == nil:
 		e.moveCursor(node, last.Seq+1)
 		return nil
+	case c.st.not && errors.As(context.Cause(ctx), &late):
+		return nil
+	}
+	came := ""
+	if n := c.count(1); n > 1 {
+		came = fmt.Sprintf(", only %d came", n-left)
+	}
+	return missing(ctx, node, awaited, came+"; "+sinceCursor(log, from), missedMarker(log, cursor, c.arg("REGEXP"), re), err)
+}
+
+// missing is the error of a wait for lines of a node that ended with err, without
+// them. came says what came instead, next what to do about it.
+func missing(ctx context.Context, node, awaited, came, next string, err error) error {
+	var late *deadlineError
+	switch {
 	case ctx.Err() == nil: // the log ended
 		se := &stepError{reason: record.NodeExited, node: node, awaited: awaited, trouble: true,
 			err: fmt.Errorf("%s can no longer come: %w", awaited, err)}
@@ -104,16 +139,81 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 		return se
 	case !errors.As(context.Cause(ctx), &late):
 		return err
-	case c.st.not:
-		return nil
 	}
-	came := ""
-	if n := c.count(1); n > 1 {
-		came = fmt.Sprintf(", only %d came", n-left)
+	return &stepError{reason: record.MarkerTimeout, node: node, awaited: awaited, late: true, next: next,
+		err: fmt.Errorf("%s: %w%s", awaited, late, came)}
+}
+
+func runBetween(ctx context.Context, c *call) error {
+	first, err := regexp.Compile(c.arg("FIRST"))
+	if err != nil {
+		return failed(record.Invalid, "between: %w", err)
 	}
-	return &stepError{reason: record.MarkerTimeout, node: node, awaited: awaited, late: true,
-		next: missedMarker(log, cursor, c.arg("REGEXP"), re),
-		err:  fmt.Errorf("%s: %w%s; %s", awaited, late, came, sinceCursor(log, from))}
+	second, err := regexp.Compile(c.arg("SECOND"))
+	if err != nil {
+		return failed(record.Invalid, "between: %w", err)
+	}
+	return c.each(func(node string) error { return c.between(ctx, node, first, second) })
+}
+
+// between waits for two lines of one node and compares the time between them.
+func (c *call) between(ctx context.Context, node string, first, second *regexp.Regexp) error {
+	least, most, f := parseInterval(c.arg("MIN..MAX"))
+	if f != nil {
+		return invalid(f)
+	}
+	e := c.engine
+	log := e.cfg.World.Log(node)
+	if log == nil {
+		return failed(record.Invalid, "node %s has no log", node)
+	}
+	cursor := e.cursor(node)
+	from := cursor
+	if c.has("from") {
+		from = 0
+	}
+	wait := func(from int, re *regexp.Regexp) (console.Line, error) {
+		l, err := log.Wait(ctx, from, func(l console.Line) bool { return re.MatchString(l.Text) })
+		if err == nil {
+			c.told(node, l)
+		}
+		return l, err
+	}
+	one, err := wait(from, first)
+	if err != nil {
+		return missing(ctx, node, fmt.Sprintf("a line of node %s that matches %q", node, first), "; "+sinceCursor(log, from),
+			missedMarker(log, cursor, c.arg("FIRST"), first), err)
+	}
+	other, err := wait(one.Seq+1, second)
+	if err != nil {
+		return missing(ctx, node, fmt.Sprintf("a line of node %s that matches %q, behind %s", node, second, showLine(one)),
+			"; "+sinceCursor(log, one.Seq+1), missedSecond(log, one, c.arg("SECOND"), second), err)
+	}
+	e.moveCursor(node, other.Seq+1)
+	lines := fmt.Sprintf("node %s, from %q to %q", node, showLine(one), showLine(other))
+	awaited := fmt.Sprintf("%s to %s of node %s's time between a line that matches %q and the next one that matches %q", least, most, node, first, second)
+	if one.Boot == 0 || other.Boot == 0 {
+		return &stepError{reason: record.StepFailed, node: node, awaited: awaited, next: "Name lines that programs of the node print.",
+			err: fmt.Errorf("%s: a line has no time of the node's clock, so the time between the two is not known", lines)}
+	}
+	if one.Boot != other.Boot {
+		return &stepError{reason: record.StepFailed, node: node, awaited: awaited, next: "Name two lines of the same boot, or move the cursor behind the boot with `marker`.",
+			err: fmt.Errorf("%s: the node booted between the two, and its clock began anew, so the time between them is not known", lines)}
+	}
+	// The agent reads the clock before it takes the journal's lock, so the times of
+	// two programs' lines can be a moment out of order.
+	took := max(0, other.Guest-one.Guest)
+	if took < least || took > most {
+		return &stepError{reason: record.MarkerInterval, node: node, awaited: awaited,
+			err: fmt.Errorf("%s: %s passed by the node's clock, not %s to %s", lines, took, least, most)}
+	}
+	c.teller.note("%s: %s passed by the node's clock", lines, took)
+	return nil
+}
+
+// told records that a line which a command waits for has come.
+func (c *call) told(node string, l console.Line) {
+	c.teller.emit(record.Event{Kind: record.KindMarker, Node: node, Unit: l.Unit, Text: l.Text, Guest: record.Seconds(l.Guest)})
 }
 
 // sinceCursor says what there was to match.
@@ -134,9 +234,25 @@ func sinceCursor(log *console.Log, from int) string {
 func missedMarker(log *console.Log, cursor int, pattern string, re *regexp.Regexp) string {
 	for _, l := range log.Lines(0, cursor) {
 		if re.MatchString(l.Text) {
-			return fmt.Sprintf("Such a line came before the cursor (%s): move this marker up, or give it -from start.", showLine(l))
+			return fmt.Sprintf("Such a line came before the cursor (%s): move this line up, or give it -from start.", showLine(l))
 		}
 	}
+	return takenLiterally(log, cursor, pattern)
+}
+
+// missedSecond is missedMarker for the second line of `between`.
+func missedSecond(log *console.Log, first console.Line, pattern string, re *regexp.Regexp) string {
+	for _, l := range log.Lines(0, first.Seq+1) {
+		if re.MatchString(l.Text) {
+			return fmt.Sprintf("Such a line came before the first of the two, or is the first (%s).", showLine(l))
+		}
+	}
+	return takenLiterally(log, first.Seq+1, pattern)
+}
+
+// takenLiterally looks behind the cursor for a line that has a pattern's text
+// but does not match it, and says how to write the pattern then.
+func takenLiterally(log *console.Log, cursor int, pattern string) string {
 	if regexp.QuoteMeta(pattern) == pattern {
 		return ""
 	}

@@ -49,6 +49,7 @@ var (
 	pattern = &kind{check: checkPattern}
 
 	duration   = &kind{check: checkDuration}
+	interval   = &kind{check: checkInterval}
 	count      = &kind{check: checkCount}
 	signal     = &kind{check: checkSignal, words: func(*scope) []string { return slices.Sorted(maps.Keys(signals)) }}
 	endpoint   = &kind{check: checkEndpoint, words: endpointNames}
@@ -193,6 +194,32 @@ func checkDuration(_ *scope, s string) *fault {
 		return faultf("write more than zero", "bad duration %q", s)
 	}
 	return nil
+}
+
+func checkInterval(_ *scope, s string) *fault {
+	_, _, f := parseInterval(s)
+	return f
+}
+
+// parseInterval reads MIN..MAX, a range of durations.
+func parseInterval(s string) (least, most time.Duration, f *fault) {
+	low, high, ok := strings.Cut(s, "..")
+	if !ok {
+		return 0, 0, faultf("write MIN..MAX, as in 2s..4s", "bad range %q", s)
+	}
+	least, err := time.ParseDuration(low)
+	if err == nil {
+		most, err = time.ParseDuration(high)
+	}
+	switch {
+	case err != nil || least < 0:
+		return 0, 0, faultf("write two durations with units, as in 2s..4s or 0s..500ms", "bad range %q", s)
+	case least > most:
+		return 0, 0, faultf("write the shorter one first", "bad range %q: no time is at least %s and at most %s", s, least, most)
+	case least == most:
+		return 0, 0, faultf("leave some room between the two", "bad range %q: no time is exactly %s", s, least)
+	}
+	return least, most, nil
 }
 
 func checkCount(_ *scope, s string) *fault {

@@ -150,3 +150,80 @@ func TestMarkerOnADeadNode(t *testing.T) {
 		b.fails("up\nmarker A 'last words'\n! marker A never\n", record.NodeExited, 3, "gone")
 	})
 }
+
+func TestBetween(t *testing.T) {
+	const ms = time.Millisecond
+	lines := []console.Line{
+		{Boot: 1, Guest: 4000 * ms, Text: "announce 1"},
+		{Boot: 1, Guest: 5000 * ms, Text: "session ok"},
+		{Boot: 1, Guest: 5010 * ms, Text: "announce 2"},
+		{Text: "of the kernel"},
+		{Boot: 1, Guest: 8000 * ms, Text: "session lost"},
+		{Boot: 1, Guest: 8000*ms - 1, Text: "dial"}, // read before the line in front, written behind it
+		{Boot: 2, Guest: 9000 * ms, Text: "session ok"},
+		{Boot: 3, Guest: 100 * ms, Text: "session lost"},
+	}
+	for _, tt := range []struct {
+		name, script string
+		reason       record.Reason // empty: passes
+		text         string        // of the failure, or of a note
+	}{
+		{"inside", "between A 'session ok' 'session lost' 2s..4s", "", `node A, from "5.000 session ok" to "8.000 session lost": 3s passed by the node's clock`},
+		{"at the lower end", "between A 'session ok' 'session lost' 3s..4s", "", ""},
+		{"at the upper end", "between A 'session ok' 'session lost' 2s..3s", "", ""},
+		{"too late", "between A 'session ok' 'session lost' 2s..2.5s", record.MarkerInterval, `from "5.000 session ok" to "8.000 session lost": 3s passed by the node's clock, not 2s to 2.5s`},
+		{"too early", "between A 'session ok' 'session lost' 4s..5s", record.MarkerInterval, "3s passed by the node's clock, not 4s to 5s"},
+		{"the same pattern twice", "between A announce announce 1s..1.1s", "", "1.01s passed"},
+		{"read and written in another order", "between A 'session lost' dial 0s..1ms", "", "0s passed"},
+		{"moves the cursor behind the second", "between A announce announce 1s..1.1s\nmarker -within 1s A 'session ok'\nmarker -within 1s A 'session ok'", record.MarkerTimeout, "not within"},
+		{"begins at the cursor", "marker A 'announce 1'\nbetween A announce lost 2s..3s", "", "2.99s passed"},
+		{"from the start", "marker A lost\nbetween -from start A 'announce 1' 'announce 2' 1s..2s", "", "1.01s passed"},
+		{"from the start keeps the cursor", "marker A lost\nbetween -from start A 'announce 1' 'announce 2' 1s..2s\nmarker A 'session ok'\nmarker A lost", "", ""},
+		{"the first does not come", "between -within 1s A never lost 1s..2s", record.MarkerTimeout, `a line of node A that matches "never": not within 3s`},
+		{"the second does not come", "between -within 1s A 'session lost' announce 1s..2s", record.MarkerTimeout, `a line of node A that matches "announce", behind 8.000 session lost: not within 3s`},
+		{"waits by default as long as the range", "between A lost announce 1s..2m", record.MarkerTimeout, "not within 6m30s (2m10s × slowdown 3)"},
+		{"a line without a time", "between A announce kernel 0s..9s", record.StepFailed, "a line has no time of the node's clock"},
+		{"a boot in between", "marker A dial\nbetween A 'session ok' 'session lost' 0s..1h", record.StepFailed, "the node booted between the two"},
+		{"a boot in between, and a later time", "between A dial 'session ok' 0s..1h", record.StepFailed, "the node booted between the two"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, func(c *Config) { c.Slowdown = 3 })
+				for _, l := range lines {
+					b.world.nodes["A"].log.Append(l)
+				}
+				script := "up\n" + tt.script + "\n"
+				if tt.reason != "" {
+					b.fails(script, tt.reason, 2+strings.Count(tt.script, "\n"), tt.text)
+					return
+				}
+				b.passes(script)
+				if notes := b.output("note"); !strings.Contains(notes, tt.text) {
+					t.Errorf("notes %q, want %q", notes, tt.text)
+				}
+			})
+		})
+	}
+}
+
+func TestBetweenWaitsForBoth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		log := b.world.nodes["A"].log
+		log.Append(console.Line{Boot: 1, Guest: time.Second, Text: "lost"})
+		go func() {
+			time.Sleep(2 * time.Second)
+			log.Append(console.Line{Boot: 1, Guest: 2 * time.Second, Text: "ok"})
+			time.Sleep(9 * time.Second) // of a slow host
+			log.Append(console.Line{Boot: 1, Guest: 5 * time.Second, Text: "lost"})
+		}()
+		b.passes("up\nbetween A ok lost 2s..4s\n")
+		var texts []string
+		for _, ev := range b.seen(record.KindMarker) {
+			texts = append(texts, ev.Text)
+		}
+		if strings.Join(texts, "|") != "ok|lost" {
+			t.Errorf("events %q", texts)
+		}
+	})
+}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 )
 
 // A Registry holds the commands of the language, each described once: its usage,
@@ -44,6 +45,7 @@ type command struct {
 	output     bool   // leaves stdout and stderr
 	prompt     bool   // belongs to the prompt, not to the language
 	deadline   deadlineClass
+	more       func(c *call) time.Duration // what the arguments add to the default deadline; may be nil
 
 	check func(k *checker, st *Statement, b *binding) // checks beyond the kinds, and what the command changes for later ones; may be nil
 	run   func(ctx context.Context, c *call) error
