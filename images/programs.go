@@ -31,6 +31,34 @@ const (
 // factPrograms is the names of the programs, as in /bin.
 const factPrograms = "programs"
 
+// Programs returns the programs that a machine has, as the source in sourceDir says,
+// by their paths in it, sorted: "/bin/pkgfs", "/bbin/ls". It compiles nothing. A
+// folder without that source has none.
+func Programs(sourceDir string) ([]string, error) {
+	commands, err := userlandCommands(filepath.Join(sourceDir, userlandDir, "go.mod"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list the machine's programs: %w", err)
+	}
+	programs := []string{"/init", "/bbin/bb", "/bin/" + binaryName, "/bin/uinit"}
+	for _, c := range commands {
+		programs = append(programs, "/bbin/"+path.Base(c))
+	}
+	folders, err := os.ReadDir(filepath.Join(sourceDir, programsDir))
+	if err != nil {
+		return nil, fmt.Errorf("list the machine's programs: %w", err)
+	}
+	for _, f := range folders {
+		if f.IsDir() && f.Name() != binaryName {
+			programs = append(programs, "/bin/"+f.Name())
+		}
+	}
+	slices.Sort(programs)
+	return programs, nil
+}
+
 // programsLayer is the programs of nodes/cmd, in /bin: one binary, and a link to
 // it with the name of each, by which it knows what to be. The agent is what
 // u-root's init calls uinit, the first program it starts.

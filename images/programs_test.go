@@ -297,3 +297,35 @@ func TestOrdinaryProgramsDoNotCount(t *testing.T) {
 		}
 	}
 }
+
+// TestPrograms compares what is known before anything is built with what is compiled
+// into the image.
+func TestPrograms(t *testing.T) {
+	const source = ".."
+	got, err := Programs(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	compiled, err := checkProgramSources(t.Context(), goFor(t, source), source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tools, err := userlandCommands(filepath.Join(source, userlandDir, "go.mod"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{"/init", "/bbin/bb", "/bin/node", "/bin/uinit"}
+	for _, name := range compiled {
+		want = append(want, "/bin/"+name)
+	}
+	for _, tool := range tools {
+		want = append(want, "/bbin/"+filepath.Base(tool))
+	}
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("the image's programs and those that are listed differ (-image +list):\n%s", diff)
+	}
+	if got, err := Programs(t.TempDir()); len(got) > 0 || err != nil {
+		t.Errorf("a folder without source: %q, %v", got, err)
+	}
+}

@@ -124,7 +124,7 @@ func shellItem(run *record.Run, nodes int) ([]suite.Item, error) {
 		return nil, err
 	}
 	shown := suite.Shown(file)
-	script, err := scenario.Load(shown)
+	script, err := scenario.Load(shown, nil)
 	if err != nil {
 		return nil, err
 	}

@@ -135,6 +135,7 @@ func answer(w io.Writer, result any, err error) error {
 	}
 	if err != nil {
 		reply.Error = err.Error()
+		_, reply.NotStarted = errors.AsType[notStartedError](err)
 	}
 	line, err := json.Marshal(reply)
 	if err != nil {
@@ -248,13 +249,10 @@ func (s *Server) exec(ctx context.Context, stream io.Writer, in io.Reader, r age
 	if len(e.Argv) > 0 {
 		unit = filepath.Base(e.Argv[0])
 	}
-	stderr := out.Stream(agentapi.FrameStderr)
 	exit := agentapi.Exit{}
-	p, err := s.spawn(unit, e.Argv, out.Stream(agentapi.FrameStdout), stderr)
+	p, err := s.spawn(unit, e.Argv, out.Stream(agentapi.FrameStdout), out.Stream(agentapi.FrameStderr))
 	if err != nil {
-		// As a shell has it: 127 for a program that is not there.
-		fmt.Fprintln(stderr, err)
-		exit.Status = 127
+		exit.NotStarted = err.Error()
 	} else {
 		select {
 		case <-p.done:

@@ -33,11 +33,19 @@ type process struct {
 	err  error         // of Wait; valid after done
 }
 
+// notStartedError says that a program never ran, which is another thing than one
+// that ran and failed.
+type notStartedError struct{ error }
+
+// Unwrap returns why it never ran.
+func (e notStartedError) Unwrap() error { return e.error }
+
 // spawn starts argv, without input. Every line it prints goes to the journal under
-// unit, and whole to stdout and stderr, either of which may be nil.
+// unit, and whole to stdout and stderr, either of which may be nil. The error is a
+// notStartedError.
 func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writer) (*process, error) {
 	if len(argv) == 0 || argv[0] == "" {
-		return nil, errors.New("run a program: no program named")
+		return nil, notStartedError{errors.New("run a program: no program named")}
 	}
 	p := &process{cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
 	p.cmd.Dir = "/"
@@ -51,7 +59,7 @@ func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writ
 	}{{"stdout", stdout, &p.cmd.Stdout}, {"stderr", stderr, &p.cmd.Stderr}} {
 		r, w, err := os.Pipe()
 		if err != nil {
-			return nil, fmt.Errorf("run %s: %w", argv[0], err)
+			return nil, notStartedError{fmt.Errorf("run %s: %w", argv[0], err)}
 		}
 		*s.at = w
 		ends = append(ends, r, w)
@@ -73,7 +81,7 @@ func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writ
 		ends[0].Close()
 		ends[2].Close()
 		readers.Wait()
-		return nil, fmt.Errorf("run %s: %w", argv[0], err)
+		return nil, notStartedError{fmt.Errorf("run %s: %w", argv[0], err)}
 	}
 	go func() {
 		p.err = p.cmd.Wait()
@@ -194,7 +202,7 @@ func (s *Supervisor) running(program string) (*process, error) {
 	defer s.mu.Unlock()
 	p, ok := s.services[name]
 	if !ok {
-		return nil, fmt.Errorf("%s was never started here (started: %s)", name, s.names())
+		return nil, notStartedError{fmt.Errorf("%s was never started here (started: %s)", name, s.names())}
 	}
 	if !p.running() {
 		return nil, fmt.Errorf("%s is not running: it ended with %s", name, outcome(p.err))
@@ -212,7 +220,7 @@ func (s *Supervisor) Restart(ctx context.Context, j *journal.Writer, program, fi
 	started := s.names()
 	s.mu.Unlock()
 	if !ok {
-		return fmt.Errorf("restart: %s was never started here (started: %s)", name, started)
+		return notStartedError{fmt.Errorf("restart: %s was never started here (started: %s)", name, started)}
 	}
 	if file == "" {
 		file = p.cmd.Args[0]

@@ -74,8 +74,11 @@ const MaxRequest = 1 << 20
 
 // Reply answers a request: Error is empty when it worked.
 type Reply struct {
-	Error  string          `json:"error,omitempty"`
-	Result json.RawMessage `json:"result,omitempty"`
+	Error string `json:"error,omitempty"`
+	// NotStarted says that the program of the request never ran: it could not be
+	// started, or there is no service of that name that ever was.
+	NotStarted bool            `json:"not_started,omitempty"`
+	Result     json.RawMessage `json:"result,omitempty"`
 }
 
 // Exec is one program to run to its end, without input. Closing the stream kills it.
@@ -160,6 +163,9 @@ type Get struct {
 
 // Exit says how a program ended.
 type Exit struct {
+	// NotStarted says why the program could not be started; it has no status then.
+	NotStarted string `json:"not_started,omitempty"`
+
 	Status     int    `json:"status"`      // exit status; 128 + number when a signal ended it
 	JournalSeq uint64 `json:"journal_seq"` // every line it printed has this journal number or a lower one
 }

@@ -34,7 +34,7 @@ func (p *player) item(name string, text []byte) (suite.Item, error) {
 	if err := os.WriteFile(file, text, 0o644); err != nil {
 		return suite.Item{}, fmt.Errorf("write scenario %s: %w", name, err)
 	}
-	script, err := scenario.Load(file)
+	script, err := scenario.Load(file, nil)
 	if err != nil {
 		return suite.Item{}, err
 	}

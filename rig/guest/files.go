@@ -60,7 +60,10 @@ func copyFrames(to io.Writer, from io.Reader) error {
 
 // failure is what a reply says went wrong.
 func failure(reply agentapi.Reply) error {
-	if reply.Error != "" {
+	switch {
+	case reply.NotStarted:
+		return NotStartedError{reply.Error}
+	case reply.Error != "":
 		return errors.New(reply.Error)
 	}
 	return nil

@@ -26,6 +26,14 @@ import (
 // ErrLost is why everything on a connection ends when the agent is gone.
 var ErrLost = errors.New("the connection to the agent is lost")
 
+// A NotStartedError is the error of a call whose program never ran: it could not be
+// started, or there is no service of that name that ever was.
+type NotStartedError struct {
+	Why string // in the agent's words
+}
+
+func (e NotStartedError) Error() string { return e.Why }
+
 // lostWait is how long after a broken stream its connection's end is waited for.
 const lostWait = 100 * time.Millisecond
 
@@ -264,8 +272,8 @@ func (c *Client) broken(what string, err error) error {
 }
 
 // Exec runs a program in the machine to its end. What it prints goes to stdout
-// and stderr as it comes. A status other than 0 is not an error. When ctx ends,
-// the program is killed.
+// and stderr as it comes. A status other than 0 is not an error; a program that
+// could not be started is, a NotStartedError. When ctx ends, the program is killed.
 func (c *Client) Exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (agentapi.Exit, error) {
 	var out, errs gate
 	defer out.shut()
@@ -304,6 +312,9 @@ func (c *Client) exec(ctx context.Context, argv []string, stdout, stderr io.Writ
 			}
 			if ctx.Err() != nil {
 				return exit, context.Cause(ctx)
+			}
+			if exit.NotStarted != "" {
+				return exit, NotStartedError{exit.NotStarted}
 			}
 			return exit, copyErr
 		}

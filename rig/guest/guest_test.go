@@ -152,7 +152,7 @@ func TestExec(t *testing.T) {
 		{"output and status", []string{"sh", "-c", "echo out; echo err >&2; exit 3"}, 3, "out\n", "err\n", []string{"sh/stdout out", "sh/stderr err"}},
 		{"arguments stay as they are", []string{"printf", "%s|", "a b", "", "'q'", "$HOME", "*"}, 0, "a b||'q'|$HOME|*|", "", []string{"printf/stdout a b||'q'|$HOME|*|"}},
 		{"a signal", []string{"sh", "-c", "kill -TERM $$"}, 128 + 15, "", "", nil},
-		{"no such program", []string{"no-such-program"}, 127, "", "run no-such-program: exec: \"no-such-program\": executable file not found in $PATH\n", nil},
+		{"status 127 is a program's own", []string{"sh", "-c", "exit 127"}, 127, "", "", nil},
 		{"input is at its end", []string{"cat"}, 0, "", "", nil},
 		{"bytes of any kind", []string{"printf", `\000\377\n`}, 0, "\x00\xff\n", "", []string{"printf/stdout \x00\xff"}},
 	}
@@ -178,6 +178,54 @@ func TestExec(t *testing.T) {
 			}
 			seen = len(lines)
 		})
+	}
+}
+
+func notStarted(err error) bool {
+	_, is := errors.AsType[NotStartedError](err)
+	return is
+}
+
+// A program that cannot be started has no exit status: it must not be taken for one
+// that ran and failed.
+func TestNotStarted(t *testing.T) {
+	m := newStandIn(t)
+	dir := t.TempDir()
+	plain, binary := filepath.Join(dir, "plain"), filepath.Join(dir, "binary")
+	if err := errors.Join(os.WriteFile(plain, []byte("#!/bin/sh\n"), 0o644), os.WriteFile(binary, []byte("\x00\x01"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct{ name, program, text string }{
+		{"no such program", "no-such-program", "executable file not found in $PATH"},
+		{"no such file", filepath.Join(dir, "missing"), "no such file or directory"},
+		{"a folder", dir, "permission denied"},
+		{"a file that must not be executed", plain, "permission denied"},
+		{"a file that is no program", binary, "exec format error"},
+		{"no name", "", "no program named"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var stderr bytes.Buffer
+			exit, err := m.Exec(t.Context(), []string{tt.program, "x"}, io.Discard, &stderr)
+			if !notStarted(err) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("exec: %+v, %v; want %q", exit, err, tt.text)
+			}
+			if stderr.Len() > 0 {
+				t.Errorf("exec printed %q in the program's name", stderr.String())
+			}
+			err = m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: tt.program}, nil)
+			if !notStarted(err) || !strings.Contains(err.Error(), tt.text) {
+				t.Errorf("start: %v; want %q", err, tt.text)
+			}
+		})
+	}
+	for method, in := range map[string]any{
+		agentapi.MethodStop:    agentapi.Stop{Program: "sleeper"},
+		agentapi.MethodKill:    agentapi.Kill{Program: "sleeper", Signal: "SIGKILL"},
+		agentapi.MethodRestart: agentapi.Restart{Program: "sleeper"},
+	} {
+		if err := m.Call(t.Context(), method, in, nil); !notStarted(err) || !strings.Contains(err.Error(), "sleeper was never started here") {
+			t.Errorf("%s of a service that never was: %v", method, err)
+		}
 	}
 }
 
@@ -252,7 +300,7 @@ func TestServices(t *testing.T) {
 		t.Fatal(err)
 	}
 	awaitLine("sleeper/stdout ready steady")
-	if err := call(agentapi.MethodStart, agentapi.Start{Program: sleeper}); err == nil || !strings.Contains(err.Error(), "running already") {
+	if err := call(agentapi.MethodStart, agentapi.Start{Program: sleeper}); err == nil || !strings.Contains(err.Error(), "running already") || notStarted(err) {
 		t.Fatalf("second start: %v", err)
 	}
 	if err := call(agentapi.MethodKill, agentapi.Kill{Program: "sleeper", Signal: "HUP"}); err != nil {
@@ -267,7 +315,7 @@ func TestServices(t *testing.T) {
 	}
 	awaitLine("sleeper/stdout bye")
 	awaitLine("agent/stdout sleeper ended: exit status 0")
-	if err := call(agentapi.MethodKill, agentapi.Kill{Program: "sleeper", Signal: "9"}); err == nil || !strings.Contains(err.Error(), "ended with exit status 0") {
+	if err := call(agentapi.MethodKill, agentapi.Kill{Program: "sleeper", Signal: "9"}); err == nil || !strings.Contains(err.Error(), "ended with exit status 0") || notStarted(err) {
 		t.Fatalf("kill of the dead: %v", err)
 	}
 	if err := call(agentapi.MethodStart, agentapi.Start{Program: sleeper}); err != nil {

@@ -326,9 +326,12 @@ func (n *Node) wrap(reason record.Reason, err error) error {
 	return &scenario.NodeError{Node: n.name, Reason: reason, Err: err}
 }
 
-// agentError gives an error of a call to the agent its class: the machine's end,
-// the loss of the agent, or none of them.
+// agentError gives an error of a call to the agent its class: a program that never
+// ran, the machine's end, the loss of the agent, or none of them.
 func (n *Node) agentError(l *life, err error) error {
+	if none, ok := errors.AsType[guest.NotStartedError](err); ok {
+		return &scenario.NodeError{Reason: record.NotStarted, Err: none} // the step names node and program
+	}
 	if !errors.Is(err, guest.ErrLost) {
 		return err
 	}

@@ -20,6 +20,7 @@ const (
 	SessionReset        Reason = "session-reset"
 	HandshakeStalled    Reason = "handshake-stalled"
 	SessionDenied       Reason = "session-denied"
+	NotStarted          Reason = "not-started"
 	ExecStatus          Reason = "exec-status"
 	ExecTimeout         Reason = "exec-timeout"
 	ContentMismatch     Reason = "content-mismatch"
@@ -82,6 +83,8 @@ var reasons = []ReasonInfo{
 		"See with `rig decode` how far the handshakes came, and read both journals from there on."},
 	{SessionDenied, Failed, "a node had no session: one of the two did not let the other in",
 		"Compare keys and pairing lists of both nodes (/etc/dsoftbus) with what the line in the evidence says."},
+	{NotStarted, Failed, "a step names a program that could not be started, or a service that was never started, so nothing of it happened",
+		"Correct the program's name or path in the step; a program that a scenario brings along needs an `exec NODE chmod 755 PATH` first."},
 	{ExecStatus, Failed, "a program ended with another exit status than the step asks for",
 		"Read the step's stdout and stderr in events.jsonl."},
 	{ExecTimeout, Failed, "a program had not ended by its deadline, and was stopped",

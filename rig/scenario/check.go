@@ -16,6 +16,7 @@ func Check(s *Script) error {
 		return problems
 	}
 	k := &checker{commands: Commands(), scope: newScope(workStandIn), report: func(p Problem) { problems = append(problems, p) }}
+	k.scope.programs = s.programs
 	k.script(s)
 	return problems.err()
 }
@@ -31,7 +32,7 @@ type checker struct {
 func (k *checker) script(s *Script) {
 	nodes := s.Nodes()
 	for _, fx := range s.Fixtures {
-		k.scope.files[fx.Name] = true
+		k.scope.fixture(fx)
 		folder, _, nested := strings.Cut(fx.Name, "/")
 		if nested && ValidNode(folder) && !slices.Contains(nodes, folder) {
 			k.report(Problem{File: s.File, Line: fx.Line,
@@ -218,6 +219,7 @@ func (k *checker) assume(st *Statement, likely string) {
 	if likely == "" || likely == "up" {
 		k.allUp(st)
 	}
+	k.scope.anyProgram = k.scope.anyProgram || likely == "" || slices.Contains([]string{"up", "start", "exec", "push"}, likely)
 	for i, w := range st.args {
 		name := textOf(w)
 		if rel, f := sc.relative(name); f == nil {

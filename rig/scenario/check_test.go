@@ -28,6 +28,12 @@ func golden(t *testing.T, name, got string) {
 	}
 }
 
+// testPrograms are those of a node in these tests.
+var testPrograms = []string{
+	"/bbin/chmod", "/bbin/cp", "/bbin/echo", "/bbin/false", "/bbin/gosh", "/bbin/ls", "/bbin/mv", "/bbin/true",
+	"/bin/dsoftbusd", "/bin/netbench", "/bin/packagefsd", "/bin/pkgfs", "/bin/selftest-client",
+}
+
 // TestCheck loads every testdata/check/*.txtar and compares what is wrong with it
 // with the file of the same name ending in .want.
 func TestCheck(t *testing.T) {
@@ -38,7 +44,7 @@ func TestCheck(t *testing.T) {
 	for _, file := range files {
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
 			got := "ok\n"
-			if _, err := Load(file); err != nil {
+			if _, err := Load(file, testPrograms); err != nil {
 				got = strings.ReplaceAll(err.Error(), "testdata/check/", "") + "\n"
 			}
 			golden(t, strings.TrimSuffix(file, ".txtar")+".want", got)

@@ -61,6 +61,11 @@ func nodeCommands() []command {
 				if len(b.args) == 0 {
 					k.allUp(st)
 				}
+				if _, only := b.flags["only"]; !only {
+					for _, s := range services {
+						k.scope.started[s] = true
+					}
+				}
 			},
 			run: runUp,
 		},
@@ -69,6 +74,7 @@ func nodeCommands() []command {
 			summary:  "starts a supervised service; its lines become markers of that node",
 			forms:    []form{{flags: []flag{within}, args: []argument{nodeArg, serviceArg, rest}}},
 			prefixes: "!?*", deadline: waitDeadline,
+			check: checkRun,
 			run: func(ctx context.Context, c *call) error {
 				return c.eachNode(ctx, "start "+c.arg("PROGRAM"), func(n Node) error {
 					return n.Start(ctx, c.arg("PROGRAM"), c.all("ARG"))
@@ -100,6 +106,7 @@ func nodeCommands() []command {
 				args:  []argument{nodeArg, serviceArg},
 			}},
 			prefixes: "!?*", deadline: waitDeadline,
+			check: checkService,
 			run: func(ctx context.Context, c *call) error {
 				name := "KILL"
 				if c.has("s") {
@@ -109,11 +116,21 @@ func nodeCommands() []command {
 			},
 		},
 		{
-			name:     "exec",
-			summary:  "runs to completion; its exit status decides, its output is in `stdout`/`stderr`",
-			detail:   "With `*` for NODE it runs on all nodes at once; their output is put together in the order of the nodes.",
-			forms:    []form{{flags: []flag{within}, args: []argument{nodeArg, programArg, rest}}},
+			name:    "exec",
+			summary: "runs to completion; its exit status decides, its output is in `stdout`/`stderr`",
+			detail: "It must be 0, behind `!` another one, with `-status N` it must be N. With `*` for NODE it runs on all nodes at once; " +
+				"their output is put together in the order of the nodes.",
+			forms: []form{{
+				flags: []flag{within, {name: "status", value: "N", kind: exitStatus, summary: "the exit status that it must end with"}},
+				args:  []argument{nodeArg, programArg, rest},
+			}},
 			prefixes: "!?*", background: true, output: true, deadline: execDeadline,
+			check: func(k *checker, st *Statement, b *binding) {
+				if _, given := b.flags["status"]; given && (st.not || st.may) {
+					k.problem(st, faultf("leave one of them out", "exec: -status says already how the program must end, and so does the prefix"))
+				}
+				checkRun(k, st, b)
+			},
 			run: runExec,
 		},
 		{
@@ -124,6 +141,7 @@ func nodeCommands() []command {
 				args:  []argument{nodeArg, {name: "FILE", kind: file}, {name: "DEST", kind: guestPath}},
 			}},
 			prefixes: "!?*", background: true, deadline: waitDeadline,
+			check: func(k *checker, _ *Statement, b *binding) { k.mentionAll(append(b.all("FILE"), b.all("DEST")...)) },
 			run: func(ctx context.Context, c *call) error {
 				src, err := c.engine.hostPath(c.arg("FILE"))
 				if err != nil {
@@ -158,6 +176,7 @@ func nodeCommands() []command {
 // would end a scenario as passed.
 func checkStop(k *checker, st *Statement, b *binding) {
 	if b.form != 0 {
+		checkService(k, st, b)
 		return
 	}
 	if st.not || st.may || st.retry {
@@ -245,14 +264,25 @@ func (c *call) execOn(ctx context.Context, name string, argv []string, out *outp
 		}
 		return err
 	}
-	if exit == 0 {
+	wanted := c.number("status") // 0 without the flag
+	if exit == wanted {
 		return nil
 	}
 	text := fmt.Sprintf("exit status %d", exit)
 	if line := out.stderr.lastLine(); line != "" {
 		text += ": " + line
 	}
-	return &stepError{reason: record.ExecStatus, node: name,
-		awaited: fmt.Sprintf("%s to end with status 0", argv[0]),
+	se := &stepError{reason: record.ExecStatus, node: name,
+		awaited: fmt.Sprintf("%s to end with status %d", argv[0], wanted),
 		err:     fmt.Errorf("%s: %s, after %s", doing, text, time.Since(start).Round(time.Millisecond))}
+	if c.st.not && exit == usageStatus {
+		se.trouble = true
+		se.err = fmt.Errorf("%w: '!' needs it to run and fail", se.err)
+		se.next = fmt.Sprintf("Status %d is how a node's programs say that they were called wrongly: correct the arguments, or ask for it with -status %[1]d.", usageStatus)
+	}
+	return se
 }
+
+// usageStatus is the exit status of the node's programs for wrong usage (package
+// flag, and nodes/cli): such a program has done nothing of what it was asked for.
+const usageStatus = 2

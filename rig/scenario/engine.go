@@ -37,6 +37,10 @@ type Config struct {
 	Deadlines Deadlines
 	Host      Host
 
+	// Programs are those of a node's image, by their paths. Without them no program's
+	// name is checked before it runs.
+	Programs []string
+
 	// Stops say where a script stands still. Hold is then called, and decides how it goes on; from the event of
 	// record.KindHeld on, which comes before, until it returns lines can be given to the engine. Without Hold a script never stands still, and the commands of a prompt are none.
 	Stops Stops
@@ -119,6 +123,7 @@ func New(cfg Config) (*Engine, error) {
 		budgets:  map[string]budget{},
 		cursors:  map[string]int{},
 	}
+	e.scope.programs = cfg.Programs
 	if cfg.Hold != nil {
 		e.commands = promptCommands()
 	}
@@ -236,7 +241,7 @@ func (e *Engine) place(s *Script) (out Outcome, ok bool) {
 		return fail(record.Failure{Reason: record.Internal, Message: err.Error()})
 	}
 	for _, fx := range s.Fixtures {
-		e.scope.files[fx.Name] = true
+		e.scope.fixture(fx)
 	}
 	return Outcome{}, true
 }

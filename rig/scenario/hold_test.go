@@ -276,7 +276,7 @@ func TestSave(t *testing.T) {
 	if len(p.errs) != 2 || !strings.Contains(p.errs[1], "mine.txtar exists") {
 		t.Errorf("errors %q", p.errs)
 	}
-	if _, err := Load(filepath.Join(".", "mine.txtar")); err != nil {
+	if _, err := Load(filepath.Join(".", "mine.txtar"), nil); err != nil {
 		t.Errorf("what was saved: %v", err)
 	}
 }

@@ -34,7 +34,7 @@ var (
 	anyNode = &kind{check: checkAnyNode, words: nodeList.words}
 	newNode = &kind{check: checkNewNode, literal: true}
 
-	program   = &kind{check: checkProgram, words: func(*scope) []string { return programs }}
+	program   = &kind{check: checkProgram, words: (*scope).programNames}
 	service   = &kind{check: checkProgram, words: func(*scope) []string { return services }}
 	guestPath = &kind{check: checkGuestPath}
 
@@ -51,6 +51,7 @@ var (
 	duration   = &kind{check: checkDuration}
 	interval   = &kind{check: checkInterval}
 	count      = &kind{check: checkCount}
+	exitStatus = &kind{check: checkExitStatus}
 	signal     = &kind{check: checkSignal, words: func(*scope) []string { return slices.Sorted(maps.Keys(signals)) }}
 	endpoint   = &kind{check: checkEndpoint, words: endpointNames}
 	source     = &kind{check: checkSource, words: func(sc *scope) []string { return sc.nodes }}
@@ -65,13 +66,6 @@ var (
 
 // services are the programs that `up` starts.
 var services = []string{"dsoftbusd", "packagefsd"}
-
-// programs are what a node is known to have, for completion; a scenario may call
-// others.
-var programs = []string{
-	"cat", "chmod", "cp", "date", "dd", "df", "dmesg", "dsoftbusd", "free", "gosh", "hostname", "ip", "kill", "ln", "ls", "mkdir",
-	"mount", "mv", "netbench", "packagefsd", "pkgfs", "prlimit", "ps", "rm", "selftest-client", "sleep", "umount", "vitals",
-}
 
 // signals are the names `kill` takes, without their SIG.
 var signals = map[string]bool{
@@ -225,6 +219,13 @@ func parseInterval(s string) (least, most time.Duration, f *fault) {
 func checkCount(_ *scope, s string) *fault {
 	if n, err := strconv.Atoi(s); err != nil || n < 1 {
 		return faultf("write a whole number from 1", "bad count %q", s)
+	}
+	return nil
+}
+
+func checkExitStatus(_ *scope, s string) *fault {
+	if n, err := strconv.Atoi(s); err != nil || n < 1 || n > 255 {
+		return faultf("write a number from 1 to 255; without -status it must be 0", "bad exit status %q", s)
 	}
 	return nil
 }

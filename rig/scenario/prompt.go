@@ -277,6 +277,6 @@ func (e *Engine) Visitor() (*Engine, error) {
 		v.scope.addNode(name)
 		v.scope.up[name] = true
 	}
-	v.scope.upLine, v.scope.anyFile = 1, true
+	v.scope.upLine, v.scope.anyFile, v.scope.anyProgram = 1, true, true
 	return v, nil
 }

@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -116,7 +117,7 @@ func TestFailBetweenLines(t *testing.T) {
 }
 
 func TestComplete(t *testing.T) {
-	b := newBench(t, nil)
+	b := newBench(t, func(c *Config) { c.Programs = append(slices.Clone(testPrograms), "/bin/hang") })
 	b.passes("node C\nup\n? exec A hang &gone&\n-- note.txt --\nx\n-- B/packages/x y --\nx\n")
 	for _, line := range []string{"budget open 1h", "? exec A hang &job&"} {
 		if err := b.engine.Do(t.Context(), line, nil); err != nil {
@@ -136,7 +137,7 @@ func TestComplete(t *testing.T) {
 		{"exec |", "5 * A B C"},
 		{"exec A self|", "7 selftest-client"},
 		{"exec A echo |", "12"},
-		{"exec -|", "5 -within"},
+		{"exec -|", "5 -status -within"},
 		{"exec A -|", "7"},
 		{"marker -f|", "7 -from"},
 		{"marker -from |", "13 start"},

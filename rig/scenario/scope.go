@@ -25,6 +25,11 @@ type scope struct {
 	jobs    []jobReference    // started and not awaited
 	budgets map[string]int    // begun and not ended, by line
 	output  bool              // something has left stdout and stderr
+
+	programs   []string        // of a node's image, by their paths; empty when they are not known
+	mentioned  []string        // what has been put on nodes, or may have put something there: names, paths, texts
+	anyProgram bool            // programs may have come to be, or run, of which only the run knows
+	started    map[string]bool // names of services that a statement before has started
 }
 
 // A jobReference is a background job as the checker sees it.
@@ -44,6 +49,7 @@ func newScope(work string) *scope {
 		known:   map[string]string{},
 		files:   map[string]bool{},
 		budgets: map[string]int{},
+		started: map[string]bool{},
 	}
 	sc.constant("WORK", work)
 	for _, name := range standardNodes {
@@ -123,6 +129,12 @@ func (sc *scope) file(name string) *fault {
 	return faultf(next, "there is no fixture %q, and no command before makes it", rel)
 }
 
+// fixture notes a fixture, which is in $WORK, and on its node if it has one.
+func (sc *scope) fixture(fx Fixture) {
+	sc.files[fx.Name] = true
+	sc.mention(string(fx.Data))
+}
+
 // node checks that a node is declared and up.
 func (sc *scope) node(name string) *fault {
 	if f := sc.declared(name); f != nil {
@@ -197,5 +209,7 @@ func (sc *scope) clone() *scope {
 	c.known = maps.Clone(sc.known)
 	c.files = maps.Clone(sc.files)
 	c.budgets = maps.Clone(sc.budgets)
+	c.mentioned = slices.Clone(sc.mentioned)
+	c.started = maps.Clone(sc.started)
 	return &c
 }

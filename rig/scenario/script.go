@@ -17,6 +17,7 @@ type Script struct {
 	Fixtures []Fixture // in the order of the file
 
 	lines    []string // of its comment part, without line ends
+	programs []string // of a node's image, by their paths; empty when they are not known
 	problems Problems // that Parse found
 	refused  bool     // the file as a whole, so there is nothing to check
 }
@@ -29,10 +30,11 @@ type Section struct {
 	Statements []*Statement
 }
 
-// Load reads and checks a scenario file. When anything is wrong with its content
-// the error is Problems, with all there is to say, and the Script is what could be
-// read.
-func Load(name string) (*Script, error) {
+// Load reads and checks a scenario file. programs are those of a node's image, by
+// their paths; without them no program's name is checked. When anything is wrong
+// with its content the error is Problems, with all there is to say, and the Script
+// is what could be read.
+func Load(name string, programs []string) (*Script, error) {
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, fmt.Errorf("read scenario: %w", err)
@@ -43,6 +45,7 @@ func Load(name string) (*Script, error) {
 		return nil, fmt.Errorf("read scenario: %w", err)
 	}
 	s, _ := Parse(name, data) // its error is in that of Check
+	s.programs = programs
 	return s, Check(s)
 }
 

@@ -117,7 +117,7 @@ func TestLoad(t *testing.T) {
 	if err := os.WriteFile(name, []byte("up\nexec A 'x\nfly\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	s, err := Load(name)
+	s, err := Load(name, nil)
 	var problems Problems
 	if !errors.As(err, &problems) || len(problems) != 2 || problems[0].Line != 2 || problems[1].Line != 3 {
 		t.Fatalf("problems of parser and checker: %v", err)
@@ -128,10 +128,10 @@ func TestLoad(t *testing.T) {
 	if err := os.WriteFile(name, []byte("up\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Load(name); err != nil {
+	if _, err := Load(name, nil); err != nil {
 		t.Errorf("a good scenario: %v", err)
 	}
-	if _, err := Load(filepath.Join(dir, "missing.txtar")); !errors.Is(err, os.ErrNotExist) || errors.As(err, &problems) {
+	if _, err := Load(filepath.Join(dir, "missing.txtar"), nil); !errors.Is(err, os.ErrNotExist) || errors.As(err, &problems) {
 		t.Errorf("a missing file: %v", err)
 	}
 }

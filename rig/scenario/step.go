@@ -112,7 +112,7 @@ func (e *Engine) perform(ctx context.Context, c *call) (err, ignored error) {
 			break
 		}
 	}
-	if c.st.may && err != nil {
+	if c.st.may && err != nil && !neverRan(err) {
 		return nil, err
 	}
 	if err != nil && stepCtx.Err() != nil && e.cfg.Late != nil {
@@ -152,6 +152,14 @@ func (c *call) judge(result error) (err, ignored error) {
 		}
 	}
 	return nil, result
+}
+
+// neverRan reports whether a command failed because its program could not be
+// started. That is a mistake in the line, or in one before, which no prefix means:
+// not even '?', behind which it would never be seen.
+func neverRan(err error) bool {
+	var se *stepError
+	return errors.As(err, &se) && se.reason == record.NotStarted
 }
 
 // exhausted is the error of a retried statement that ran out of time: its last real

@@ -3,8 +3,11 @@ package scenario
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
+
+	"dsoftbus-rig/images"
 )
 
 // The part of the documentation that is made from the registry is between these.
@@ -14,6 +17,9 @@ const (
 	docEnd    = "<!-- end of commands -->\n"
 	condBegin = "<!-- conditions: made from the registry by `go test ./rig/scenario -update`; do not edit -->\n"
 	condEnd   = "<!-- end of conditions -->\n"
+
+	toolsBegin = "<!-- tools: made from images/userland/go.mod by `go test ./rig/scenario -update`; do not edit -->\n"
+	toolsEnd   = "<!-- end of tools -->\n"
 
 	promptBegin = "<!-- commands of the prompt: made from the registry by `go test ./rig/scenario -update`; do not edit -->\n"
 	promptEnd   = "<!-- end of commands of the prompt -->\n"
@@ -30,6 +36,7 @@ func TestDocumentation(t *testing.T) {
 	all.names = all.names[len(commands.names):]
 	doc = replaceBetween(t, doc, promptBegin, promptEnd, commandTable(all))
 	doc = replaceBetween(t, doc, condBegin, condEnd, conditionTable())
+	doc = replaceBetween(t, doc, toolsBegin, toolsEnd, toolList(t))
 	if doc == old {
 		return
 	}
@@ -39,6 +46,22 @@ func TestDocumentation(t *testing.T) {
 	if err := os.WriteFile(docFile, []byte(doc), 0o644); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// toolList is the commands of the image that are not the project's own.
+func toolList(t *testing.T) string {
+	t.Helper()
+	programs, err := images.Programs("../..")
+	if err != nil || len(programs) == 0 {
+		t.Fatalf("the programs of a node: %d, %v", len(programs), err)
+	}
+	var names []string
+	for _, p := range programs {
+		if name, ok := strings.CutPrefix(p, "/bbin/"); ok && name != "bb" && name != "init" {
+			names = append(names, name)
+		}
+	}
+	return "  `" + strings.Join(names, " ") + "`\n"
 }
 
 func replaceBetween(t *testing.T, doc, begin, end, text string) string {
@@ -108,7 +131,8 @@ func TestRegistry(t *testing.T) {
 		if cmd.summary == "" || len(cmd.forms) == 0 || cmd.run == nil {
 			t.Errorf("%s: no summary, form or code", name)
 		}
-		if cmd.background && cmd.check != nil && name != "tcp" {
+		// What exec and push note is only that a program may be there from then on.
+		if cmd.background && cmd.check != nil && !slices.Contains([]string{"tcp", "exec", "push"}, name) {
 			t.Errorf("%s: changes the scope, and may run in the background", name)
 		}
 		waits := cmd.flag("within") != nil

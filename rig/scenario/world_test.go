@@ -49,6 +49,7 @@ func newFakeWorld() *fakeWorld {
 			fmt.Fprintln(stdout, strings.Join(argv[1:], " "))
 			return 0, nil
 		},
+		"misuse": func(context.Context, []string, io.Writer, io.Writer) (int, error) { return 2, nil },
 		"complain": func(_ context.Context, argv []string, _, stderr io.Writer) (int, error) {
 			fmt.Fprintln(stderr, strings.Join(argv[1:], " "))
 			return 3, nil
@@ -210,7 +211,7 @@ func (n *fakeNode) Kill(_ context.Context, program, signal string) error {
 func (n *fakeNode) Exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (int, error) {
 	p := n.world.programs[argv[0]]
 	if p == nil {
-		return 0, fmt.Errorf("%s: no such program", argv[0])
+		return 0, &NodeError{Reason: record.NotStarted, Err: fmt.Errorf("%s: no such program", argv[0])}
 	}
 	return p(ctx, argv, stdout, stderr)
 }

@@ -46,7 +46,7 @@ func valid(t *testing.T, text []byte) *scenario.Script {
 	if err := os.WriteFile(file, text, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	script, err := scenario.Load(file)
+	script, err := scenario.Load(file, nil)
 	if err != nil {
 		t.Fatalf("%v", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strings"
 
+	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/scenario"
 )
 
@@ -78,13 +79,17 @@ func Find(root string, patterns []string) ([]Item, error) {
 			return nil, fmt.Errorf("no scenario matches %q; `rig list` shows them all", pattern)
 		}
 	}
+	programs, err := images.Programs(root)
+	if err != nil {
+		return nil, err
+	}
 	var items []Item
 	var problems scenario.Problems
 	for name, file := range selected {
 		if strings.Contains(name, again) {
 			return nil, fmt.Errorf("%s: a scenario's name has no %q: it marks further playings of one, like basic%s2; rename the file", file, again, again)
 		}
-		script, err := scenario.Load(file)
+		script, err := scenario.Load(file, programs)
 		var p scenario.Problems
 		if errors.As(err, &p) {
 			problems = append(problems, p...)

@@ -120,7 +120,11 @@ func (p *play) phase(name string, d time.Duration) {
 // run plays the scenario and returns its end.
 func (p *play) run(ctx context.Context) record.Event {
 	p.tell(record.Event{Kind: record.KindScenarioStart, File: p.job.File, Of: p.job.Of})
-	script, err := scenario.Load(p.job.File)
+	programs, err := images.Programs(p.job.Source)
+	if err != nil {
+		return broken(record.Internal, record.Broken, err)
+	}
+	script, err := scenario.Load(p.job.File, programs)
 	if err != nil {
 		return broken(record.Invalid, record.Failed, err)
 	}
@@ -143,8 +147,8 @@ func (p *play) run(ctx context.Context) record.Event {
 	}
 	engine, err := scenario.New(scenario.Config{
 		World: world, Work: p.rec.Work(), Emit: p.tell, Slowdown: p.job.Slowdown,
-		Host:  scenario.Host{Accel: p.job.Hardware.Accel, Root: p.job.Root, Arch: host.Arch},
-		Stops: p.job.Stops, Hold: p.alive.hold, Reload: p.reload, Late: p.late,
+		Host:     scenario.Host{Accel: p.job.Hardware.Accel, Root: p.job.Root, Arch: host.Arch},
+		Programs: programs, Stops: p.job.Stops, Hold: p.alive.hold, Reload: p.reload, Late: p.late,
 	})
 	if err != nil {
 		return brokenHost(errors.Join(err, network.Close()))
