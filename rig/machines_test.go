@@ -435,6 +435,26 @@ func TestProgramThatFails(t *testing.T) {
 	}
 }
 
+// No prefix accepts a program that never ran. Its name comes out of a variable, for
+// the check names all others before any machine starts.
+func TestProgramThatNeverRan(t *testing.T) {
+	for _, tt := range []struct{ line, text string }{
+		{"! exec A $P cat x", "node A: exec pkfgs: run pkfgs: exec: \"pkfgs\": executable file not found in $PATH"},
+		{"? exec A /etc", "node A: exec /etc: run /etc: fork/exec /etc: permission denied"},
+		{"! start A /etc/plain", "node A: start /etc/plain: run /etc/plain: fork/exec /etc/plain: permission denied"},
+		{"! kill A $P", "node A: kill pkfgs: kill: pkfgs was never started here (started: nothing)"},
+		{"? stop A $P", "node A: stop pkfgs: stop: pkfgs was never started here (started: nothing)"},
+	} {
+		t.Run(tt.line, func(t *testing.T) {
+			r := startRun(t, "up -only A\nenv P=pkfgs\nexec A echo $P\n"+tt.line+"\n-- A/etc/plain --\nx\n")
+			f := r.failure(1, record.Failed, record.NotStarted, "A")
+			if f.Message != tt.text || f.Line != 4 {
+				t.Errorf("line %d: %s; want line 4: %s", f.Line, f.Message, tt.text)
+			}
+		})
+	}
+}
+
 func TestServiceThatDiesAtItsStart(t *testing.T) {
 	r := startRun(t, "# A daemon without its configuration.\nup -only\nexec A rm /etc/dsoftbus/device.json\nstart A dsoftbusd\nmarker A 'dsoftbusd ended: exit status [1-9]'\n")
 	if status := r.end(); status != record.ExitGreen {
