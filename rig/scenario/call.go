@@ -106,7 +106,7 @@ func (e *Engine) expand(kd *kind, w word) (string, error) {
 		return v
 	}
 	quoted := func(s string) string { return s }
-	if kd == pattern {
+	if kd != nil && kd.regexp {
 		quoted = regexp.QuoteMeta
 	}
 	text := w.expand(value, quoted)

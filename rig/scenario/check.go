@@ -154,15 +154,16 @@ func (k *checker) word(st *Statement, kd *kind, w word, what string) {
 		return
 	}
 	text, known := k.scope.value(w)
-	if kd == pattern {
+	var f *fault
+	switch _, constant := w.constant(); {
+	case kd.regexp && !constant:
 		// Any value is quoted when it gets into a regular expression, so a letter in its
 		// place shows whether the rest is one.
-		text, known = w.expand(func(string) string { return "x" }, regexp.QuoteMeta), true
+		f = checkRegexp(w.expand(func(string) string { return "x" }, regexp.QuoteMeta))
+	case known:
+		f = kd.check(k.scope, text)
 	}
-	if !known {
-		return
-	}
-	if f := kd.check(k.scope, text); f != nil {
+	if f != nil {
 		k.problem(st, faultf(f.next, "%s: %s%s", st.name, what, f.reason))
 	}
 }

@@ -60,7 +60,7 @@ cmp folder/note.txt note.txt
 grep -count=1 '^hello$' folder/stdout
 cp out.txt got
 cat got/out.txt $WORK/note.txt
-stdout '^hello\nwith\nlines$'
+stdout -whole '^hello\nwith\nlines\n'
 sha256 WANT note.txt
 sha256 GOT got/deep/note
 env GOT
@@ -107,25 +107,43 @@ func TestMatching(t *testing.T) {
 	}{
 		{"stdout two", ""},
 		{"stdout ^two$", ""},
-		{"stdout 'e\\nt'", ""},
-		{"stdout three", "no match for \"three\" in stdout, which is 8 bytes:\none\ntwo\n"},
+		{"stdout -whole 'e\\nt'", ""},
+		{"stdout -whole '^one\\ntwo\\n$'", ""},
+		{"stdout -whole '^one\\ntwo$'", `stdout as a whole does not match "^one\\ntwo$"; stdout is 8 bytes:`},
+		{"stdout -whole ^$", `stdout as a whole does not match "^$"; stdout is 8 bytes:`},
+		{"! stdout -whole ^one", `stdout as a whole matches "^one", which '!' forbids; stdout is 8 bytes:`},
+		{"stderr -whole ^$", ""},
+		{"! stderr -whole ^$", `stderr as a whole matches "^$", which '!' forbids; stderr is empty`},
+		{"stdout ^$", `no line of stdout matches "^$"; stdout is 8 bytes:`},
+		{"stderr ^$", `no line of stderr matches "^$"; stderr is empty`},
+		{"! stderr ^$", ""},
+		{"stdout three", "no line of stdout matches \"three\"; stdout is 8 bytes:\none\ntwo\n"},
 		{"! stdout three", ""},
-		{"! stdout two", "'!' says that it must fail"},
+		{"! stdout two", "a line of stdout matches \"two\", which '!' forbids: two; stdout is 8 bytes:\none\ntwo\n"},
+		{"! stdout -count 2 o", "2 lines of stdout match \"o\", which '!' forbids: one; stdout is 8 bytes"},
+		{"! stdout -count 3 o", ""},
+		{"stdout -count 1 '[et]'", "2 lines of stdout match \"[et]\", not 1: one; stdout is 8 bytes"},
 		{"? stdout three", ""},
 		{"stdout -count 2 o", ""},
-		{"stdout -count 3 o", `2 matches for "o" in stdout, not 3`},
-		{"stderr x", `no match for "x" in stderr, which is empty`},
+		{"stdout -count 3 o", `2 lines of stdout match "o", not 3: one; stdout is 8 bytes`},
+		{"stderr x", `no line of stderr matches "x"; stderr is empty`},
 		{"! stderr .", ""},
 		{"grep ^x note", ""},
-		{"grep y note", `no match for "y" in note`},
+		{"grep y note", `no line of note matches "y"; note is 4 bytes`},
+		{"! grep ^x note", "a line of note matches \"^x\", which '!' forbids: x; note is 4 bytes"},
+		{"grep ^$ blank", ""},
+		{"grep -count 2 ^$ blank", ""},
+		{"grep -count 3 ^$ blank", `2 lines of blank match "^$", not 3: ; blank is 4 bytes`},
+		{"grep y$ unended", ""},
 		{"grep one stdout", ""},
 		{"cmp note same", ""},
 		{"! cmp note other", ""},
+		{"! cmp note same", "note and same do not differ: each is 4 bytes:\nx\nz\n"},
 		{"cmp note other", "note and other differ: \ndiff other note\n--- other\n+++ note\n"},
 		{"cmp stdout lines", ""},
 	} {
 		b := newBench(t, nil)
-		script := "up\nexec A lines\n" + tt.script + "\n-- note --\nx\nz\n-- same --\nx\nz\n-- other --\nx\nq\n-- lines --\none\ntwo\n"
+		script := "up\nexec A lines\n" + tt.script + "\n-- note --\nx\nz\n-- same --\nx\nz\n-- other --\nx\nq\n-- lines --\none\ntwo\n-- blank --\n\nx\n\n-- unended --\nx\ny"
 		b.world.programs["lines"] = func(_ context.Context, _ []string, stdout, _ writer) (int, error) {
 			_, err := stdout.Write([]byte("one\ntwo\n"))
 			return 0, err
@@ -170,7 +188,7 @@ func TestWire(t *testing.T) {
 		text         string // of the failure; empty: passes
 	}{
 		{"tcp B:34567 '50 4b 01'\nstdout ^504b01$", "tcp 10.42.0.11:34567 504b01", echo, ""},
-		{"tcp B:1 ''\nstdout ^$", "tcp 10.42.0.11:1 ", echo, ""},
+		{"tcp B:1 ''\nstdout -whole ^$", "tcp 10.42.0.11:1 ", echo, ""},
 		{"tcp B:1 abcd\nstdout 686578", "tcp 10.42.0.11:1 6865780a", echo, ""},
 		{"tcp -hex B:1 abcd\nstdout abcd", "tcp 10.42.0.11:1 abcd", echo, ""},
 		{"tcp $A_IP:1 00", "tcp 10.42.0.10:1 00", echo, ""},

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"regexp"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/rogpeppe/go-internal/diff"
@@ -13,31 +14,37 @@ import (
 )
 
 func textCommands() []command {
-	counted := flag{name: "count", value: "N", kind: count, summary: "exactly N matches, instead of at least one"}
+	counted := flag{name: "count", value: "N", kind: count, summary: "exactly N lines match, instead of at least one"}
+	whole := flag{name: "whole", must: true, summary: "match the text as a whole, line breaks and all, not line by line"}
 	expression := argument{name: "REGEXP", kind: pattern}
+	wholeExpression := argument{name: "REGEXP", kind: wholePattern}
+	detail := func(of string) string {
+		return "`^` and `$` are the ends of the line. The last line needs no line break; an empty " + of + " has no line."
+	}
 	matcher := func(stream string) command {
 		return command{
 			name:    stream,
-			summary: "the " + stream + " of the last command that left output matches",
-			detail:  "`^` and `$` are the ends of a line.",
-			forms:   []form{{flags: []flag{counted}, args: []argument{expression}}},
+			summary: "a line of the " + stream + " of the last command that left output matches; `-whole ^$`: it is empty",
+			detail:  detail("output"),
+			forms:   []form{{flags: []flag{counted}, args: []argument{expression}}, {flags: []flag{whole}, args: []argument{wholeExpression}}},
 
-			prefixes: "!?",
-			check:    func(k *checker, st *Statement, _ *binding) { k.problem(st, k.scope.needOutput(stream)) },
-			run:      func(_ context.Context, c *call) error { return c.match(stream) },
+			prefixes: "!?", inverts: true,
+			check: func(k *checker, st *Statement, _ *binding) { k.problem(st, k.scope.needOutput(stream)) },
+			run:   func(_ context.Context, c *call) error { return c.match(stream) },
 		}
 	}
+	file := argument{name: "FILE", kind: readable}
 	return []command{
 		matcher("stdout"),
 		matcher("stderr"),
 		{
 			name:    "grep",
-			summary: "a file of `$WORK` matches",
-			detail:  "`^` and `$` are the ends of a line.",
-			forms:   []form{{flags: []flag{counted}, args: []argument{expression, {name: "FILE", kind: readable}}}},
+			summary: "a line of a file of `$WORK` matches",
+			detail:  detail("file"),
+			forms:   []form{{flags: []flag{counted}, args: []argument{expression, file}}, {flags: []flag{whole}, args: []argument{wholeExpression, file}}},
 
-			prefixes: "!?",
-			run:      func(_ context.Context, c *call) error { return c.match(c.arg("FILE")) },
+			prefixes: "!?", inverts: true,
+			run: func(_ context.Context, c *call) error { return c.match(c.arg("FILE")) },
 		},
 		{
 			name:    "cmp",
@@ -45,15 +52,15 @@ func textCommands() []command {
 			detail:  "By convention the first is what came, the second what is wanted.",
 			forms:   []form{{args: []argument{{name: "FILE1", kind: readable}, {name: "FILE2", kind: readable}}}},
 
-			prefixes: "!?",
-			run:      runCmp,
+			prefixes: "!?", inverts: true,
+			run: runCmp,
 		},
 	}
 }
 
 // match looks for the call's REGEXP in a file or stream.
 func (c *call) match(name string) error {
-	re, err := regexp.Compile("(?m)" + c.arg("REGEXP"))
+	re, err := regexp.Compile(c.arg("REGEXP"))
 	if err != nil {
 		return failed(record.Invalid, "%s: %w", c.st.name, err)
 	}
@@ -61,34 +68,47 @@ func (c *call) match(name string) error {
 	if err != nil {
 		return err
 	}
-	found := re.FindAllIndex(data, -1)
-	wanted := c.count(0)
-	if wanted == 0 && len(found) > 0 {
-		c.teller.note("matched: %s", lineAround(data, found[0]))
+	lines := matchingLines(re, data)
+	matched, is, line := len(lines) > 0, fmt.Sprintf("no line of %s matches %q", name, re), ""
+	if matched {
+		is, line = fmt.Sprintf("a line of %s matches %q", name, re), ": "+shorten(lines[0])
+	}
+	wanted := fmt.Sprintf("a line of %s to match %q", name, re)
+	if n := c.count(0); n > 0 {
+		matched, is = len(lines) == n, fmt.Sprintf("%d lines of %s match %q", len(lines), name, re)
+		if !matched {
+			is += fmt.Sprintf(", not %d", n)
+		}
+		wanted = fmt.Sprintf("%d lines of %s to match %q", n, name, re)
+	}
+	if c.has("whole") {
+		matched, is, line = re.Match(data), fmt.Sprintf("%s as a whole does not match %q", name, re), ""
+		if matched {
+			is = fmt.Sprintf("%s as a whole matches %q", name, re)
+		}
+		wanted = fmt.Sprintf("%s as a whole to match %q", name, re)
+	}
+	if matched != c.st.not {
+		c.teller.note("%s%s", is, line)
 		return nil
 	}
-	if wanted > 0 && len(found) == wanted {
-		return nil
+	if c.st.not {
+		wanted = "not " + wanted
+		is += ", which '!' forbids"
 	}
-	what := fmt.Sprintf("no match for %q in %s", c.arg("REGEXP"), name)
-	if wanted > 0 {
-		what = fmt.Sprintf("%d matches for %q in %s, not %d", len(found), c.arg("REGEXP"), name, wanted)
-	}
-	return &stepError{reason: record.ContentMismatch, node: c.engine.origin(name), awaited: fmt.Sprintf("a match for %q in %s", c.arg("REGEXP"), name),
-		err: fmt.Errorf("%s, which is %s", what, excerpt(data))}
+	return &stepError{reason: record.ContentMismatch, node: c.engine.origin(name), awaited: wanted,
+		err: fmt.Errorf("%s%s; %s is %s", is, line, name, excerpt(data))}
 }
 
 // maxShown bounds what of a content is shown in a message.
 const maxShown = 4 << 10
 
-// lineAround returns the line a match is in.
-func lineAround(data []byte, at []int) string {
-	start := bytes.LastIndexByte(data[:at[0]], '\n') + 1
-	end := len(data)
-	if i := bytes.IndexByte(data[at[0]:], '\n'); i >= 0 {
-		end = at[0] + i
+// shorten returns a line as far as it is shown in a message.
+func shorten(line string) string {
+	if len(line) > maxShown {
+		return strings.ToValidUTF8(line[:maxShown], "") + "…"
 	}
-	return string(data[start:min(end, start+maxShown)])
+	return line
 }
 
 // excerpt shows a content in a message, its end if it is long.
@@ -112,11 +132,17 @@ func runCmp(_ context.Context, c *call) error {
 	if err != nil {
 		return err
 	}
-	if bytes.Equal(got, want) {
+	se := &stepError{reason: record.ContentMismatch, node: c.engine.origin(names[:]...), awaited: names[0] + " to have the content of " + names[1]}
+	switch same := bytes.Equal(got, want); {
+	case same != c.st.not:
 		return nil
+	case same:
+		se.awaited = names[0] + " to have another content than " + names[1]
+		se.err = fmt.Errorf("%s and %s do not differ: each is %s", names[0], names[1], excerpt(got))
+	default:
+		se.err = fmt.Errorf("%s and %s differ: %s", names[0], names[1], difference(names, got, want))
 	}
-	return &stepError{reason: record.ContentMismatch, node: c.engine.origin(names[:]...), awaited: names[0] + " to have the content of " + names[1],
-		err: fmt.Errorf("%s and %s differ: %s", names[0], names[1], difference(names, got, want))}
+	return se
 }
 
 // maxDiff bounds the texts that are shown as a diff.

@@ -72,7 +72,7 @@ func TestExec(t *testing.T) {
 		{"status", "exec A false", record.ExecStatus, "node A: exec false: exit status 1"},
 		{"last line of stderr", "exec A complain 'no room'", record.ExecStatus, "exit status 3: no room"},
 		{"must fail and does", "! exec A complain x\nstderr x", "", ""},
-		{"must fail and does not", "! exec A true", record.ExecStatus, "it succeeded, and '!' says that it must fail"},
+		{"must fail and does not", "! exec A true", record.ExecStatus, "`! exec A true` succeeded, and '!' says that it must fail"},
 		{"may fail", "? exec A false\n? exec A true", "", ""},
 		{"missing program", "exec A nothing", record.NotStarted, "node A: exec nothing: nothing: no such program"},
 		{"missing program is no failure of the program", "! exec A nothing", record.NotStarted, "no such program"},

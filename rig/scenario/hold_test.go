@@ -139,7 +139,7 @@ func TestStandsBeforeALine(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 	p.stood("until 4 exec A true", "end 0")
-	if len(p.errs) != 1 || !strings.Contains(p.errs[0], `no match for "ho"`) {
+	if len(p.errs) != 1 || !strings.Contains(p.errs[0], `no line of stdout matches "ho"`) {
 		t.Errorf("errors %q", p.errs)
 	}
 	for _, e := range b.seen(record.KindStepStart) {
@@ -296,7 +296,7 @@ func TestVisitor(t *testing.T) {
 		visited <- errors.Join(err, v.Close())
 		return 0, nil
 	}
-	out := b.run(t.Context(), "node C\nup\nenv X=1\nexec A echo mine\nexec A visited\nstdout '^$'\n")
+	out := b.run(t.Context(), "node C\nup\nenv X=1\nexec A echo mine\nexec A visited\nstdout -whole '^$'\n")
 	if out.Result != record.Repaired || !strings.HasPrefix(out.Why, "`exec C echo from outside`") {
 		t.Errorf("%+v", out)
 	}

@@ -34,7 +34,7 @@ func TestJobs(t *testing.T) {
 		text         string
 	}{
 		{"side by side", "exec A slow 3s one &\nexec B slow 2s two &\nwait", 3 * time.Second, 0, ""},
-		{"output in the order of the start", "exec A slow 3s one &\nexec B slow 2s two &\nwait\nstdout '^one\\ntwo$'\nstderr 'about one\\nabout two'", 3 * time.Second, 0, ""},
+		{"output in the order of the start", "exec A slow 3s one &\nexec B slow 2s two &\nwait\nstdout -whole '^one\\ntwo\\n$'\nstderr -whole 'about one\\nabout two'", 3 * time.Second, 0, ""},
 		{"one by name", "exec A slow 3s one &a&\nexec B slow 2s two &b&\nwait b\nstdout two\n! stdout one\nwait\nstdout one", 3 * time.Second, 0, ""},
 		{"own output", "exec A slow 1s one &\nexec A echo front\nsleep 2s\nstdout front\nwait\nstdout one\n! stdout front", 2 * time.Second, 0, ""},
 		{"a job fails at wait", "exec A slow 1s one x &\nexec A true\nwait", time.Second, 2, "exit status 1: about one, after 1s (background job, awaited in line 4)"},

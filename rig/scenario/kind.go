@@ -16,6 +16,7 @@ type kind struct {
 	words func(sc *scope) []string         // what completion offers; nil: nothing
 
 	literal bool // has to be written out, since the checker must know it
+	regexp  bool // is a regular expression, in which a variable stands for its value's literal text
 }
 
 var (
@@ -44,9 +45,10 @@ var (
 	readable = &kind{check: checkReadable, words: func(sc *scope) []string { return append(fileNames(sc), "stderr", "stdout") }}
 	newFile  = &kind{check: checkNewFile, words: fileNames}
 
-	// A regular expression; the checker compiles it itself, since a variable in it
-	// stands for its value's literal text.
-	pattern = &kind{check: checkPattern}
+	// A regular expression that is matched line by line, and one for an output as one
+	// text.
+	pattern      = &kind{check: func(_ *scope, s string) *fault { return checkPattern(s, false) }, regexp: true}
+	wholePattern = &kind{check: func(_ *scope, s string) *fault { return checkPattern(s, true) }, regexp: true}
 
 	duration   = &kind{check: checkDuration}
 	interval   = &kind{check: checkInterval}
@@ -171,7 +173,14 @@ func checkNewFile(sc *scope, s string) *fault {
 	return f
 }
 
-func checkPattern(_ *scope, s string) *fault {
+func checkPattern(s string, whole bool) *fault {
+	if f := checkRegexp(s); f != nil {
+		return f
+	}
+	return checkExtent(s, whole)
+}
+
+func checkRegexp(s string) *fault {
 	if _, err := regexp.Compile(s); err != nil {
 		return faultf("quote it in '...' and see the syntax of Go's package regexp", "bad regexp: %s",
 			strings.TrimPrefix(err.Error(), "error parsing regexp: "))

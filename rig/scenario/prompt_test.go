@@ -36,7 +36,7 @@ func TestDo(t *testing.T) {
 			{"node D", &problems, "after `up`"},
 			{"exec C echo hi", nil, ""},
 			{"stdout hi", nil, ""},
-			{"stdout ho", &failure, `prompt:12: stdout ho: no match for "ho"`},
+			{"stdout ho", &failure, `prompt:12: stdout ho: no line of stdout matches "ho"`},
 			{"env X=5", nil, ""},
 			{"exec A echo $X", nil, ""},
 			{"stdout ^5$", nil, ""},

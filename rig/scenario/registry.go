@@ -119,12 +119,13 @@ func (cmd *command) bind(words []word) (*binding, *fault) {
 	if f != nil {
 		return nil, f
 	}
-	few := true
+	few, together := true, false
 	for i := range cmd.forms {
 		fm := &cmd.forms[i]
 		if !fm.takes(b.flags) {
 			continue
 		}
+		together = true
 		least, most := fm.size()
 		if len(rest) > most && most >= 0 {
 			few = false
@@ -136,6 +137,8 @@ func (cmd *command) bind(words []word) (*binding, *fault) {
 	}
 	usage := "usage: " + cmd.usage()
 	switch {
+	case !together:
+		return nil, faultf(usage, "%s: these flags do not go together", cmd.name)
 	case few:
 		return nil, faultf(usage, "%s: too few arguments", cmd.name)
 	case slices.ContainsFunc(rest, func(w word) bool { name, _, ok := flagName(w); return ok && cmd.flag(name) != nil }):

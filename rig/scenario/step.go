@@ -128,14 +128,11 @@ func (c *call) judge(result error) (err, ignored error) {
 	}
 	if result == nil {
 		reason := record.StepFailed
-		switch {
-		case c.command.deadline == execDeadline:
+		if c.command.deadline == execDeadline {
 			reason = record.ExecStatus
-		case c.command.deadline == noDeadline:
-			reason = record.ContentMismatch
 		}
-		unexpected := failed(reason, "it succeeded, and '!' says that it must fail")
-		if unexpected.node = c.engine.origin(c.st.name); len(c.nodes) == 1 {
+		unexpected := failed(reason, "`%s` succeeded, and '!' says that it must fail", c.st.Text)
+		if len(c.nodes) == 1 {
 			unexpected.node = c.nodes[0]
 		}
 		return unexpected, nil

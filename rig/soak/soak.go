@@ -255,15 +255,15 @@ func (s *script) tried(f file, job string) {
 }
 
 // checked is the check of the last read that was tried. A program that failed has printed nothing.
-func (s *script) checked() { s.line(`stdout \A(\z|$%s\s)`, s.last.variable) }
+func (s *script) checked() { s.line(`stdout -whole \A(\z|$%s\s)`, s.last.variable) }
 
 // sure is a number of reads that must succeed, once the session is back.
 func (s *script) sure(f file, times int) {
 	if times == 1 {
 		s.line("* exec -within 20s %s sum %s", f.reader(), f.path())
-		s.line(`stdout \A$%s\s`, f.variable)
+		s.line(`stdout ^$%s\s`, f.variable)
 		return
 	}
 	s.line("* exec -within 20s %s bench %s -count %d", f.reader(), f.path(), times)
-	s.line(`stdout -count %d sha256=$%s\s`, times, f.variable)
+	s.line(`stdout -count %d sha256=$%s$`, times, f.variable)
 }

@@ -146,19 +146,19 @@ func TestTally(t *testing.T) {
 	tally.Add(record.Event{Kind: record.KindScenarioStart})
 	do("exec B dd if=/dev/urandom of=/packages/soak@1.0.0/f1 bs=1000 count=3", "", "")
 	do("* exec -within 20s A pkgfs -peer node-b bench pkg:/soak/f1 -count 3", "a b\nb b\na b\nb b\nc b\n", "") // the second attempt had three
-	do(`stdout -count 3 sha256=$F1\s`, "", "")
+	do(`stdout -count 3 sha256=$F1$`, "", "")
 	tally.Add(record.Event{Kind: record.KindSection, Text: "Round 1: pause B"})
 	tally.Add(record.Event{Kind: record.KindFault, State: record.FaultAsked})
 	tally.Add(record.Event{Kind: record.KindFault, State: record.FaultInjected})
 	tally.Add(record.Event{Kind: record.KindFault, State: record.FaultHealed})
 	do("? exec -within 8s A pkgfs -peer node-b -wait 2s sum pkg:/soak/f1", "", "exit status 1")
-	do(`stdout \A(\z|$F1\s)`, "", "")
+	do(`stdout -whole \A(\z|$F1\s)`, "", "")
 	do("? exec -within 8s A pkgfs -peer node-b -wait 2s sum pkg:/soak/f1 &read&", "a f1\n", "")
 	do("wait read", "", "")
-	do(`stdout \A(\z|$F1\s)`, "", "")
+	do(`stdout -whole \A(\z|$F1\s)`, "", "")
 	tally.Add(record.Event{Kind: record.KindSection, Text: "Nothing has grown after 1 rounds."})
 	do("* exec -within 20s A pkgfs -peer node-b sum pkg:/soak/f1", "a f1\n", "")
-	do(`stdout \A$F1\s`, "", "stdout does not match")
+	do(`stdout ^$F1\s`, "", "stdout does not match")
 	if got, want := tally.String(), "1 rounds, 1 faults injected, 4 reads compared, 12000 bytes compared"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
