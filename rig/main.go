@@ -55,9 +55,13 @@ func run(args []string) int {
 		return record.ExitInvalid
 	}
 	if exit.err != nil {
+		// What is wrong with scenarios begins with file and line, by which editors find
+		// the place.
+		var problems scenario.Problems
+		located := errors.As(exit.err, &problems)
 		// A machine may have said a part of it.
 		for i, line := range strings.Split(exit.err.Error(), "\n") {
-			if i == 0 {
+			if i == 0 && !located {
 				line = "rig: " + line
 			}
 			fmt.Fprintln(os.Stderr, console.Clean(line))

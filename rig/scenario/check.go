@@ -33,7 +33,12 @@ func (k *checker) script(s *Script) {
 	nodes := s.Nodes()
 	for _, fx := range s.Fixtures {
 		k.scope.fixture(fx)
-		folder, _, nested := strings.Cut(fx.Name, "/")
+		folder, path, nested := strings.Cut(fx.Name, "/")
+		if nested && slices.Contains(nodes, folder) {
+			if f := checkOnNode(path); f != nil {
+				k.report(Problem{File: s.File, Line: fx.Line, Reason: fmt.Sprintf("fixture %q: %s", fx.Name, f.reason), Next: f.next})
+			}
+		}
 		if nested && ValidNode(folder) && !slices.Contains(nodes, folder) {
 			k.report(Problem{File: s.File, Line: fx.Line,
 				Reason: fmt.Sprintf("fixture %q is for a node %s that is not declared", fx.Name, folder),

@@ -132,7 +132,7 @@ func linkDuration(s string) (time.Duration, *fault) {
 	if err != nil || d < 0 {
 		return 0, faultf("write 200ms, 1.5s, …", "bad duration %q", s)
 	}
-	return d, nil
+	return d, checkLength(d)
 }
 
 func percent(s string) (float64, *fault) {

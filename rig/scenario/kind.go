@@ -196,6 +196,17 @@ func checkDuration(_ *scope, s string) *fault {
 	if d <= 0 {
 		return faultf("write more than zero", "bad duration %q", s)
 	}
+	return checkLength(d)
+}
+
+// maxDuration bounds what a scenario can wait for: more is a mistake, and the factor
+// by which deadlines are scaled has to fit behind it.
+const maxDuration = 24 * time.Hour
+
+func checkLength(d time.Duration) *fault {
+	if d > maxDuration {
+		return faultf("write a shorter one", "duration %s is longer than a day", d)
+	}
 	return nil
 }
 
@@ -222,7 +233,7 @@ func parseInterval(s string) (least, most time.Duration, f *fault) {
 	case least == most:
 		return 0, 0, faultf("leave some room between the two", "bad range %q: no time is exactly %s", s, least)
 	}
-	return least, most, nil
+	return least, most, checkLength(most)
 }
 
 func checkCount(_ *scope, s string) *fault {

@@ -92,6 +92,9 @@ func (sc *scope) relative(name string) (string, *fault) {
 	if name == "" {
 		return "", faultf("name a file of the scenario", "empty file name")
 	}
+	if part := longPart(name); part != "" || len(name) > maxFixtureName {
+		return "", faultf("shorten it", "file name of %d bytes, the limits are %d and %d between two slashes", len(name), maxFixtureName, maxNamePart)
+	}
 	inside := name
 	if strings.HasPrefix(name, "/") {
 		rest, ok := strings.CutPrefix(path.Clean(name), sc.work+"/")

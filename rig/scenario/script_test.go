@@ -85,6 +85,8 @@ func TestParseLineEnds(t *testing.T) {
 
 func TestParseRefuses(t *testing.T) {
 	for _, tt := range []struct{ name, file, want string }{
+		{"comment that is not UTF-8", "# \xe9t\xe9\nup\n", "f:1: byte 0xe9 is not UTF-8: a scenario is text; save the file as UTF-8; make binary content on a node with `exec`, or send it as hex"},
+		{"fixture that is not UTF-8", "up\n-- x --\n\n\xff\n", "f:4: byte 0xff is not UTF-8: a scenario is text; save the file as UTF-8; make binary content on a node with `exec`, or send it as hex"},
 		{"NUL", "up\nexec A x\x00\n", "f:2: NUL byte in the file: a scenario is text; make binary content on a node with `exec`, or send it as hex"},
 		{"size", strings.Repeat("#", MaxSize+1), "f: the file has more than 8 MiB; make the large file on a node with `exec`, or `pull` it"},
 		{"lines", strings.Repeat("#\n", MaxLines+1), "f: the script has 10001 lines and 20002 bytes, the limits are 10000 and 1048576; put data into fixtures, or split the scenario"},

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/tools/txtar"
 )
@@ -19,8 +21,12 @@ type Fixture struct {
 }
 
 // maxFixtureName keeps names within what every file system and the copy to a node
-// take, with room for the folder in front.
-const maxFixtureName = 1024
+// take, with room for the folder in front; maxNamePart is the same for what is
+// between two slashes.
+const (
+	maxFixtureName = 1024
+	maxNamePart    = 255
+)
 
 // Bounds of a scenario file. A fixture that would need more is better made on a
 // node, where it costs nothing to store: `exec B dd if=/dev/urandom …`. The bounds of
@@ -53,6 +59,12 @@ func split(data []byte) (script []byte, fixtures []Fixture, no *refusal) {
 			next:   "make binary content on a node with `exec`, or send it as hex",
 		}}
 	}
+	if i := invalidUTF8(data); i >= 0 {
+		return nil, nil, &refusal{line: 1 + bytes.Count(data[:i], newline), fault: fault{
+			reason: fmt.Sprintf("byte %#02x is not UTF-8: a scenario is text", data[i]),
+			next:   "save the file as UTF-8; make binary content on a node with `exec`, or send it as hex",
+		}}
+	}
 	data = bytes.TrimPrefix(data, []byte("\ufeff")) // the mark some editors begin UTF-8 with
 	ar := txtar.Parse(unifyLineEnds(data))
 	lines := bytes.Count(ar.Comment, newline)
@@ -68,6 +80,18 @@ func split(data []byte) (script []byte, fixtures []Fixture, no *refusal) {
 		line += 1 + bytes.Count(f.Data, newline)
 	}
 	return ar.Comment, fixtures, nil
+}
+
+// invalidUTF8 returns where the first byte is that is no UTF-8, -1 for none.
+func invalidUTF8(data []byte) int {
+	for i := 0; i < len(data); {
+		r, size := utf8.DecodeRune(data[i:])
+		if r == utf8.RuneError && size == 1 {
+			return i
+		}
+		i += size
+	}
+	return -1
 }
 
 // unifyLineEnds turns CRLF into LF if every line ends in CRLF: then an editor or a
@@ -112,10 +136,38 @@ func (p places) add(fx Fixture) *fault {
 	return nil
 }
 
+// longPart returns the first part of a name that no file system takes, "" for none.
+func longPart(name string) string {
+	for part := range strings.SplitSeq(name, "/") {
+		if len(part) > maxNamePart {
+			return part
+		}
+	}
+	return ""
+}
+
+// systemFolders are those of a node's image: no file can be in their place.
+var systemFolders = []string{"bbin", "bin", "dev", "etc", "lib", "mnt", "proc", "root", "run", "sys", "tmp", "usr", "usr/lib", "var", "var/log"}
+
+// checkOnNode says why a fixture cannot be placed on a node, under a path that is
+// given without its first slash.
+func checkOnNode(path string) *fault {
+	top, _, _ := strings.Cut(path, "/")
+	switch {
+	case slices.Contains(systemFolders, path):
+		return faultf("name a file in it", "/%s is a folder of every node", path)
+	case slices.Contains([]string{"proc", "sys", "dev"}, top):
+		return faultf("write there with `exec` when the node is up", "/%s of a node is the kernel's, no file can be placed there", top)
+	}
+	return nil
+}
+
 func checkFixtureName(name string) *fault {
 	switch {
 	case len(name) > maxFixtureName:
 		return faultf("shorten it", "fixture name of %d bytes, the limit is %d", len(name), maxFixtureName)
+	case longPart(name) != "":
+		return faultf("shorten it", "fixture name with a part of %d bytes, the limit is %d: %.20s…", len(longPart(name)), maxNamePart, longPart(name))
 	case strings.HasPrefix(name, "/"):
 		return faultf("drop the leading slash: A/etc/hosts is /etc/hosts on node A", "fixture name %q is absolute", name)
 	case strings.ContainsRune(name, '\\') || strings.ContainsFunc(name, unicode.IsControl):
