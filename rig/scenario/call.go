@@ -90,6 +90,14 @@ func (e *Engine) prepare(st *Statement, step int, t *teller) (*call, error) {
 	return c, nil
 }
 
+// clock returns the one by which the call's deadline is measured.
+func (c *call) clock() *clock {
+	if c.teller.typed {
+		return c.engine.typing
+	}
+	return c.engine.clock
+}
+
 func invalid(f *fault) error {
 	return &stepError{reason: record.Invalid, next: f.next, err: errors.New(f.reason)}
 }

@@ -189,7 +189,8 @@ func runBudget(_ context.Context, c *call) error {
 		if err != nil {
 			return failed(record.Invalid, "budget: %w", err)
 		}
-		e.budgets[name] = budget{start: time.Now(), spent: e.clock.spent(), limit: limit{written: d, slowdown: e.cfg.Slowdown}}
+		clock := c.clock()
+		e.budgets[name] = budget{start: time.Now(), clock: clock, spent: clock.spent(), limit: limit{written: d, slowdown: e.cfg.Slowdown}}
 		return nil
 	}
 	b, ok := e.budgets[name]
@@ -197,7 +198,7 @@ func runBudget(_ context.Context, c *call) error {
 		return nil
 	}
 	delete(e.budgets, name)
-	took := time.Since(b.start) - (e.clock.spent() - b.spent)
+	took := time.Since(b.start) - (b.clock.spent() - b.spent)
 	c.teller.emit(record.Event{Kind: record.KindBudget, Name: name, Seconds: record.Seconds(took),
 		Limit: record.Seconds(b.limit.scaled())})
 	if took > b.limit.scaled() {

@@ -75,7 +75,9 @@ type Engine struct {
 	stand    *Stand  // where the script stands still; nil while it does not
 	move     Move    // what a command of the prompt has decided
 
-	clock *clock
+	// By clock the script's deadlines and budgets are measured, by typing those of the
+	// lines that a person types: while the script stands still only the first one does.
+	clock, typing *clock
 
 	markers sync.Mutex
 	cursors map[string]int // per node, the Seq its next marker looks at first
@@ -93,6 +95,7 @@ type Engine struct {
 // A budget is one that has begun.
 type budget struct {
 	start time.Time
+	clock *clock        // by which it is measured
 	spent time.Duration // by the clock that stood still before it
 	limit limit
 }
@@ -116,6 +119,7 @@ func New(cfg Config) (*Engine, error) {
 		commands: Commands(),
 		numbers:  new(atomic.Int64),
 		clock:    &clock{},
+		typing:   &clock{},
 		events:   &sync.Mutex{},
 		work:     work,
 		scope:    newScope(filepath.ToSlash(folder)),

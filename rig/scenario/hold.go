@@ -96,10 +96,18 @@ func (e *Engine) whatPersonsDid() []string {
 	return did
 }
 
-// Suspend stops the clock that deadlines and budgets are measured by until what it returns is called.
-func (e *Engine) Suspend() (resume func()) { return e.clock.stop() }
+// Suspend stops the clocks that deadlines and budgets are measured by until the function that it returns is called: for
+// when the machines stand still, which no line can help.
+func (e *Engine) Suspend() (resume func()) {
+	script, typed := e.clock.stop(), e.typing.stop()
+	return func() {
+		script()
+		typed()
+	}
+}
 
-// hold has the script stand still until a person lets it go on. No deadline passes meanwhile.
+// hold has the script stand still until a person lets it go on. None of the script's deadlines passes meanwhile; the lines
+// that the person types have deadlines of their own, which do.
 func (e *Engine) hold(ctx context.Context, s Stand) Move {
 	defer e.clock.stop()()
 	// Lines can be given from the moment on at which somebody hears of it.

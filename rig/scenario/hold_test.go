@@ -230,6 +230,67 @@ func TestNothingIsLateMeanwhile(t *testing.T) {
 	})
 }
 
+// The lines that a person types while the script stands still have deadlines and
+// budgets that pass.
+func TestTypedLinesAreLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b *bench
+		b = newBench(t, func(c *Config) {
+			c.Stops, c.Slowdown = Stops{AtBreak: true}, 2
+			c.Hold = func(ctx context.Context, _ Stand) Move {
+				for _, tt := range []struct {
+					line  string
+					takes time.Duration
+					text  string // of the failure; empty: it passes
+				}{
+					{"! marker -within 1s B panic", 2 * time.Second, ""},
+					{"exec -within 1s B hang", 2 * time.Second, "not within 2s (1s × slowdown 2)"},
+					{"exec -within 3s B hang &job&", 0, ""},
+					{"wait job", 6 * time.Second, "not within 6s (3s × slowdown 2)"},
+					{"budget typed 4s", 0, ""},
+					{"sleep 9s", 9 * time.Second, ""},
+					{"budget -end typed", 0, `budget "typed" took 9s, the limit is 8s`},
+				} {
+					began := time.Now()
+					err := b.engine.Do(ctx, tt.line, nil)
+					if took := time.Since(began); took != tt.takes {
+						t.Errorf("%s took %s, want %s", tt.line, took, tt.takes)
+					}
+					if tt.text == "" && err != nil || tt.text != "" && (err == nil || !strings.Contains(err.Error(), tt.text)) {
+						t.Errorf("%s: %v, want %q", tt.line, err, tt.text)
+					}
+				}
+				return Continue
+			}
+		})
+		if out := b.run(t.Context(), "up\nbudget all 1s\nbreak\nbudget -end all\n"); out.Result != record.Repaired {
+			t.Errorf("the script's own budget: %+v", out)
+		}
+	})
+}
+
+// While the machines stand still a typed line is not late either.
+func TestNothingIsLateWhileMachinesStandStill(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		began := time.Now()
+		go func() {
+			time.Sleep(500 * time.Millisecond)
+			resume := b.engine.Suspend()
+			time.Sleep(time.Hour)
+			resume()
+		}()
+		for _, line := range []string{"up", "! marker -within 1s B panic"} {
+			if err := b.engine.Do(t.Context(), line, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if took := time.Since(began); took != time.Hour+time.Second {
+			t.Errorf("took %s", took)
+		}
+	})
+}
+
 // A node that fails while the script stands still does not end the line that repairs it, nor what comes after.
 func TestNodeFailsMeanwhile(t *testing.T) {
 	var p *person

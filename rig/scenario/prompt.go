@@ -271,7 +271,7 @@ func (e *Engine) Visitor() (*Engine, error) {
 		return nil, err
 	}
 	v.host, v.commands = e, e.commands
-	v.numbers, v.clock, v.events = e.numbers, e.clock, e.events
+	v.numbers, v.clock, v.typing, v.events = e.numbers, e.clock, e.typing, e.events
 	v.scope.nodes = nil
 	for _, name := range e.cfg.World.Names() {
 		v.scope.addNode(name)

@@ -76,7 +76,7 @@ func (e *Engine) perform(ctx context.Context, c *call) (err, ignored error) {
 	stepCtx := ctx
 	if c.limit != nil {
 		var cancel context.CancelFunc
-		stepCtx, cancel = e.clock.withTimeout(ctx, c.limit.scaled(), &deadlineError{limit: *c.limit})
+		stepCtx, cancel = c.clock().withTimeout(ctx, c.limit.scaled(), &deadlineError{limit: *c.limit})
 		defer cancel()
 	}
 	var real error // of the last attempt that ended by itself
