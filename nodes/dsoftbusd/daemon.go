@@ -22,7 +22,7 @@ type Config struct {
 	Packages packagefsd.Resolver // what is served to peers paired for packagefs
 	Limits   Limits
 	Markers  io.Writer // the contract's markers, one line a write
-	Log      io.Writer // for people: what ended a session, why nobody answers
+	Log      io.Writer // for people: what ended a session, why nobody answers; may be nil
 	// KeyLog gets the keys of each session, a line for each (session.Keys), in one write. Whoever debugs has one; nil: nobody gets them.
 	KeyLog io.Writer
 }
@@ -95,6 +95,9 @@ func newDaemon(cfg Config, network Network) (*daemon, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("start dsoftbusd: announce of this device: %w", err)
+	}
+	if cfg.Log == nil {
+		cfg.Log = io.Discard
 	}
 	return &daemon{
 		id:          cfg.Device.ID,

@@ -41,6 +41,17 @@ func (k *keyFile) sessions(t *testing.T) []session.Keys {
 	return all
 }
 
+// A daemon that is given no log has nowhere to write to, and does so.
+func TestNoLog(t *testing.T) {
+	cfg := config(t, "node-a")
+	cfg.Markers = newLines()
+	d, err := newDaemon(cfg, Network{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.log.Print("why a session ended")
+}
+
 // Both ends log the same keys of their session. One that has no key log tells them to nobody: no marker and no line of its log has them, nor have those of the
 // one that does.
 func TestKeyLog(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log"
 	"net"
@@ -29,18 +30,20 @@ const (
 	patience = 5 * time.Second
 )
 
-// Config says what Run serves and where. Ready is called once, after the
-// service has answered a request over its own socket.
+// Config says what Run serves and where.
 type Config struct {
 	Root   string
 	Socket string
-	Ready  func()
-	Log    *log.Logger // failures worth an operator's eye
+	Ready  func()      // called once, after the service has answered a request over its own socket; may be nil
+	Log    *log.Logger // gets failures worth an operator's eye; may be nil
 }
 
 // Run claims the socket and serves until ctx ends, then returns nil with every
 // connection closed and the socket file removed.
 func Run(ctx context.Context, cfg Config) error {
+	if cfg.Log == nil {
+		cfg.Log = log.New(io.Discard, "", 0)
+	}
 	l, err := localapi.Listen("unixpacket", cfg.Socket)
 	if err != nil {
 		return err
@@ -64,7 +67,9 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 		return fmt.Errorf("check the package service over its own socket: %w", err)
 	}
-	cfg.Ready()
+	if cfg.Ready != nil {
+		cfg.Ready()
+	}
 	return <-served
 }
 

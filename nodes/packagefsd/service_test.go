@@ -446,6 +446,28 @@ func TestRunRefuses(t *testing.T) {
 	}
 }
 
+// TestOptionsLeftOut: a service that has nothing to call when it is ready, and
+// nowhere to log to, serves, and ends cleanly.
+func TestOptionsLeftOut(t *testing.T) {
+	ctx, cancel := context.WithCancel(testContext(t))
+	defer cancel()
+	cfg := Config{Root: filepath.Join(t.TempDir(), "none"), Socket: filepath.Join(t.TempDir(), "s")}
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, cfg) }()
+	for NewClient(cfg.Socket).Ping(ctx) != nil {
+		select {
+		case err := <-ended:
+			t.Fatalf("the service ended before it answered: %v", err)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	dial(t, cfg.Socket).Close() // without a request, which is worth a line of the log
+	cancel()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // TestRunStoppedBeforeReady: a service that is told to end at once ends cleanly.
 func TestRunStoppedBeforeReady(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(context.Background())

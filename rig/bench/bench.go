@@ -58,7 +58,7 @@ type Config struct {
 	// Capture has frames captured as `rig run` does, to see what that costs. Else nothing is.
 	Capture bool
 
-	Log func(step string) // what is being done, for somebody who waits
+	Log func(step string) // gets each step that takes time; may be nil
 }
 
 // rounds returns how often something is measured that is worth standard rounds.
@@ -89,6 +89,9 @@ func Run(ctx context.Context, cfg Config) (_ *Report, err error) {
 			err = errors.Join(err, fmt.Errorf("remove the records: %w", rmErr))
 		}
 	}()
+	if cfg.Log == nil {
+		cfg.Log = func(string) {}
+	}
 	p := &player{cfg: &cfg, dir: dir}
 	for _, g := range []struct {
 		name    string

@@ -61,7 +61,7 @@ type Config struct {
 	Dial func(context.Context) (io.ReadWriteCloser, error)
 
 	// OnState is told of each change, one at a time; nothing that depends on a change is passed on before it has returned. The first is
-	// Working, from which on Delve must be able to answer. Its error ends the session.
+	// Working, from which on Delve must be able to answer. Its error ends the session. It may be nil.
 	OnState func(context.Context, State) error
 
 	// Linger is how long Delve has nothing to do before it is Stopped rather than Working; 0 is DefaultLinger.
@@ -275,10 +275,12 @@ func (s *Session) tell(state State) error {
 	if state == s.now {
 		return nil
 	}
-	if err := s.cfg.OnState(ctx, state); err != nil {
-		err = fmt.Errorf("while the program is %s: %w", state, err)
-		s.stop(err)
-		return err
+	if s.cfg.OnState != nil {
+		if err := s.cfg.OnState(ctx, state); err != nil {
+			err = fmt.Errorf("while the program is %s: %w", state, err)
+			s.stop(err)
+			return err
+		}
 	}
 	s.now = state
 	return nil

@@ -524,6 +524,14 @@ func TestStrangeClient(t *testing.T) {
 }
 
 // A machine that cannot be paused or resumed ends the session, and its clients' connections with it.
+// A session without an OnState changes its state and tells no one.
+func TestNoOnState(t *testing.T) {
+	s := &Session{ctx: t.Context(), now: Running}
+	if err := s.tell(Working); err != nil || s.now != Working {
+		t.Errorf("%s, %v", s.now, err)
+	}
+}
+
 func TestStateThatFails(t *testing.T) {
 	w := newWorld(t, false, shortGrace)
 	conn := w.client()

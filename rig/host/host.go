@@ -7,6 +7,7 @@ package host
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -51,12 +52,25 @@ type UnsupportedError struct{ Err error }
 func (e *UnsupportedError) Error() string { return e.Err.Error() }
 func (e *UnsupportedError) Unwrap() error { return e.Err }
 
-// Options are a user's wishes.
+// AutoAccel is the wish for hardware virtualization where it works, and for
+// software emulation elsewhere.
+const AutoAccel = "auto"
+
+// Options are a user's wishes. The zero value is complete.
 type Options struct {
-	QEMU     string // path or name; "" is DefaultQEMU
-	Accel    string // "kvm", "tcg", or "auto" (also "")
-	CacheDir string // where slow probes are remembered
-	Log      func(step string)
+	QEMU     string            // path or name; "" is DefaultQEMU
+	Accel    string            // "kvm", "tcg" or AutoAccel; "" is AutoAccel
+	CacheDir string            // where slow probes are remembered; "": nowhere
+	Log      func(step string) // gets each step that takes time; may be nil
+}
+
+func (o Options) withDefaults() Options {
+	o.QEMU = cmp.Or(o.QEMU, DefaultQEMU)
+	o.Accel = cmp.Or(o.Accel, AutoAccel)
+	if o.Log == nil {
+		o.Log = func(string) {}
+	}
+	return o
 }
 
 // A Host is what was found.
@@ -73,6 +87,7 @@ type Host struct {
 // Detect finds out what this host can do, booting a probe machine from the images
 // unless that is known already. An *UnsupportedError says what is missing.
 func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
+	o = o.withDefaults()
 	qemu, version, err := findQEMU(ctx, o.QEMU)
 	if err != nil {
 		return nil, err
@@ -94,6 +109,7 @@ func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
 // found out, so that nobody waits for images first. Its error is an
 // *UnsupportedError, unless ctx has ended.
 func Preflight(ctx context.Context, o Options) error {
+	o = o.withDefaults()
 	if _, _, err := findQEMU(ctx, o.QEMU); err != nil {
 		return err
 	}
@@ -119,7 +135,7 @@ func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error
 	switch o.Accel {
 	case "tcg":
 		h.Accel, h.Why = "tcg", "asked for"
-	case "kvm", "", "auto":
+	case "kvm", AutoAccel:
 		why := kvmUsable()
 		if why == nil {
 			if h.BootSeconds, why = probe("kvm"); why == nil {
@@ -182,9 +198,6 @@ func (h *Host) Record(set *images.Set) *record.Host {
 
 // findQEMU returns the emulator's path and version.
 func findQEMU(ctx context.Context, name string) (path, version string, err error) {
-	if name == "" {
-		name = DefaultQEMU
-	}
 	path, err = exec.LookPath(name)
 	if err != nil {
 		return "", "", &UnsupportedError{fmt.Errorf("%w: install it with ./scripts/setup, or name another with -qemu", err)}
@@ -320,7 +333,7 @@ func writeCache(name string, h *Host, log func(string)) {
 
 // QEMUVersion says in one line which emulator there is; "" means the default one.
 func QEMUVersion(ctx context.Context, name string) (string, error) {
-	path, version, err := findQEMU(ctx, name)
+	path, version, err := findQEMU(ctx, cmp.Or(name, DefaultQEMU))
 	if err != nil {
 		return "", err
 	}

@@ -74,6 +74,16 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 	}
 }
 
+// An Options without a Log probes like any other.
+func TestNoLog(t *testing.T) {
+	o := Options{QEMU: emulator(t, "echo 'no machine today' >&2; exit 1")}
+	for _, o.Accel = range []string{"", "tcg"} {
+		if _, err := Detect(t.Context(), o, &images.Set{}); err == nil || !strings.Contains(err.Error(), "no machine today") {
+			t.Errorf("accel %q: %v", o.Accel, err)
+		}
+	}
+}
+
 func TestDetectEndsWithItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	stopped := errors.New("stopped")
@@ -85,7 +95,7 @@ func TestDetectEndsWithItsContext(t *testing.T) {
 
 func TestProbesAreRememberedByWhatTheyDependOn(t *testing.T) {
 	dir := t.TempDir()
-	o := Options{CacheDir: dir, Log: func(s string) { t.Error(s) }}
+	o := Options{CacheDir: dir, Log: func(s string) { t.Error(s) }}.withDefaults()
 	set := &images.Set{Kernel: "/cache/kernel-1/vmlinux"}
 	name := cacheFile(o, "7.2.22", set)
 	if _, ok := readCache(name); ok {
@@ -96,10 +106,15 @@ func TestProbesAreRememberedByWhatTheyDependOn(t *testing.T) {
 	if got, ok := readCache(name); !ok || *got != want {
 		t.Fatalf("read %+v, %t", got, ok)
 	}
+	for accel, same := range map[string]bool{AutoAccel: true, "": true, "tcg": false} {
+		o := Options{CacheDir: dir, Accel: accel}.withDefaults()
+		if got := cacheFile(o, "7.2.22", set) == name; got != same {
+			t.Errorf("accel %q has the file of %q: %t, want %t", accel, AutoAccel, got, same)
+		}
+	}
 	for what, other := range map[string]string{
 		"QEMU":         cacheFile(o, "7.2.23", set),
 		"kernel":       cacheFile(o, "7.2.22", &images.Set{Kernel: "/cache/kernel-2/vmlinux"}),
-		"acceleration": cacheFile(Options{CacheDir: dir, Accel: "tcg"}, "7.2.22", set),
 	} {
 		if other == name {
 			t.Errorf("another %s, the same file", what)

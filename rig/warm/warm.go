@@ -67,12 +67,15 @@ type Config struct {
 	Hardware machine.Hardware
 	Version  string // of QEMU: another one may read a state in another way
 	CacheDir string
-	Log      func(step string)
+	Log      func(step string) // gets each step that takes time; may be nil
 }
 
 // Get returns a save of that machine, made anew when there is none that is whole.
 // Rigs that want the same one at the same time wait for each other.
 func Get(ctx context.Context, cfg Config) (machine.Saved, error) {
+	if cfg.Log == nil {
+		cfg.Log = func(string) {}
+	}
 	sum := sha256.Sum256([]byte(key(cfg)))
 	dir := filepath.Join(cfg.CacheDir, "save-"+hex.EncodeToString(sum[:8]))
 	saved := machine.Saved{RAM: filepath.Join(dir, ramFile), State: filepath.Join(dir, stateFile)}

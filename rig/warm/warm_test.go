@@ -187,6 +187,19 @@ func TestDamagedSavesAreMadeAnew(t *testing.T) {
 	}
 }
 
+// TestNoLog makes a save, finds it damaged and makes another, with no one told.
+func TestNoLog(t *testing.T) {
+	c := newCache(t)
+	c.Log = nil
+	if err := os.Remove(c.get().State); err != nil {
+		t.Fatal(err)
+	}
+	c.get()
+	if c.made() != 2 {
+		t.Errorf("%d made", c.made())
+	}
+}
+
 func TestManyWantItAtOnce(t *testing.T) {
 	c := newCache(t)
 	c.get() // skips where there are no namespaces
