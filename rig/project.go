@@ -70,6 +70,7 @@ func isProject(dir string) bool {
 type machineFlags struct {
 	kernel, modules, qemu, accel string
 	counting                     bool // the programs count what of them runs
+	again                        bool // the host is probed again, whatever is remembered
 }
 
 func (f *machineFlags) add(cmd *cobra.Command) {
@@ -125,7 +126,7 @@ func (f *machineFlags) detect(cmd *cobra.Command, set *images.Set, log func(stri
 		return nil, err
 	}
 	return host.Detect(cmd.Context(), host.Options{
-		QEMU: f.qemu, Accel: f.accel, CacheDir: cache, Log: log,
+		QEMU: f.qemu, Accel: f.accel, CacheDir: cache, Again: f.again, Log: log,
 	}, set)
 }
 

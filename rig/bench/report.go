@@ -123,7 +123,7 @@ func (r *Report) WriteJSON(w io.Writer) error {
 
 // describe looks at the host as it is now.
 func describe(cfg Config) Host {
-	h := Host{Host: *cfg.Host.Record(cfg.Images), Cores: runtime.NumCPU()}
+	h := Host{Host: *cfg.Host.Record(cfg.Images, 1), Cores: runtime.NumCPU()}
 	if data, err := os.ReadFile("/proc/cpuinfo"); err == nil {
 		h.Processor = processor(string(data))
 	}

@@ -18,7 +18,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	"dsoftbus-rig/images"
@@ -40,10 +42,18 @@ const Arch = "amd64"
 // kvmDevice is what hardware virtualization is reached through.
 const kvmDevice = "/dev/kvm"
 
+// MaxSlowdown bounds what deadlines are scaled by, whatever was measured: a host
+// that is slower has too much else to do, and a person who waits for a line that
+// never comes should wait less than a minute.
+const MaxSlowdown = 10
+
 // referenceBoot is how long a machine of the rig takes from QEMU's start to the
 // agent's answer where deadlines need no scaling: hardware virtualization on a
 // present-day processor. The measured boot divided by it is the slowdown.
 const referenceBoot = 700 * time.Millisecond
+
+// asked is why there is no better acceleration where none was wanted.
+const asked = "asked for"
 
 // UnsupportedError is why this host cannot run machines. Its text says what to
 // install or change.
@@ -61,14 +71,22 @@ type Options struct {
 	QEMU     string            // path or name; "" is DefaultQEMU
 	Accel    string            // "kvm", "tcg" or AutoAccel; "" is AutoAccel
 	CacheDir string            // where slow probes are remembered; "": nowhere
+	Again    bool              // probe, whatever is remembered
 	Log      func(step string) // gets each step that takes time; may be nil
+
+	kvm  string         // the device; "" is kvmDevice
+	pace func() float64 // of this moment; nil is paceNow
 }
 
 func (o Options) withDefaults() Options {
 	o.QEMU = cmp.Or(o.QEMU, DefaultQEMU)
 	o.Accel = cmp.Or(o.Accel, AutoAccel)
+	o.kvm = cmp.Or(o.kvm, kvmDevice)
 	if o.Log == nil {
 		o.Log = func(string) {}
+	}
+	if o.pace == nil {
+		o.pace = paceNow
 	}
 	return o
 }
@@ -80,29 +98,39 @@ type Host struct {
 	Accel       string  `json:"accel"`        // "kvm" or "tcg"
 	Why         string  `json:"why"`          // why not a better one; "" for kvm
 	BootSeconds float64 `json:"boot_seconds"` // of the probe machine, to the agent's answer
-	Slowdown    float64 `json:"slowdown"`     // what deadlines are multiplied by; at least 1
+	Pace        float64 `json:"pace"`         // of the host while that booted
+	Slowdown    float64 `json:"slowdown"`     // what deadlines are scaled by now; 1 to MaxSlowdown
 	TSC         int     `json:"tsc_khz"`      // frequency of the processor's time stamp counter; 0 unknown
 }
 
 // Detect finds out what this host can do, booting a probe machine from the images
-// unless that is known already. An *UnsupportedError says what is missing.
+// unless the result of one is remembered. How fast the host is changes with what
+// else it does, so a remembered boot is scaled by the host's pace now over its pace
+// then. An *UnsupportedError says what is missing.
 func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
 	o = o.withDefaults()
 	qemu, version, err := findQEMU(ctx, o.QEMU)
 	if err != nil {
 		return nil, err
 	}
-	cached := cacheFile(o, version, set)
-	if h, ok := readCache(cached); ok && h.QEMU == qemu {
-		return h, nil
+	cached := cacheFile(o, qemu, version, set)
+	h, ok := readCache(cached)
+	if !ok || o.Again {
+		h = &Host{QEMU: qemu, QEMUVersion: version, TSC: tscKHz()}
+		if err := h.accelerate(ctx, o, set); err != nil {
+			return nil, err
+		}
+		writeCache(cached, h, o.Log)
 	}
-	h := &Host{QEMU: qemu, QEMUVersion: version, TSC: tscKHz()}
-	if err := h.accelerate(ctx, o, set); err != nil {
-		return nil, err
-	}
-	h.Slowdown = math.Max(1, math.Round(10*h.BootSeconds/referenceBoot.Seconds())/10)
-	writeCache(cached, h, o.Log)
+	h.Slowdown = slowdown(h.BootSeconds, h.Pace, o.pace())
 	return h, nil
+}
+
+// slowdown is that of a host whose machine booted in boot seconds when its pace
+// was then.
+func slowdown(boot, then, now float64) float64 {
+	s := boot / referenceBoot.Seconds() * then / now
+	return min(MaxSlowdown, max(1, math.Round(10*s)/10))
 }
 
 // Preflight looks for what machines cannot do without, as far as that is quickly
@@ -125,18 +153,19 @@ func Preflight(ctx context.Context, o Options) error {
 // accelerate settles which acceleration works, and how fast a machine boots with
 // it.
 func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error {
-	probe := func(accel string) (float64, error) {
+	probe := func(accel string) (seconds float64, err error) {
 		o.Log("probing " + accel + " with a machine")
 		on := *h
 		on.Accel = accel
-		return runProbe(ctx, on.Hardware(set))
+		h.Pace = paceWhile(func() { seconds, err = runProbe(ctx, on.Hardware(set)) })
+		return seconds, err
 	}
 	var err error
 	switch o.Accel {
 	case "tcg":
-		h.Accel, h.Why = "tcg", "asked for"
+		h.Accel, h.Why = "tcg", asked
 	case "kvm", AutoAccel:
-		why := kvmUsable()
+		why := kvmUsable(o.kvm)
 		if why == nil {
 			if h.BootSeconds, why = probe("kvm"); why == nil {
 				h.Accel = "kvm"
@@ -149,7 +178,7 @@ func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error
 			if flags := noFlags(); flags != "" {
 				note = " (though " + flags + ")"
 			}
-			why = fmt.Errorf("%s opens%s, but does not work: %w", kvmDevice, note, why)
+			why = fmt.Errorf("%s opens%s, but does not work: %w", o.kvm, note, why)
 		}
 		if o.Accel == "kvm" {
 			return &UnsupportedError{fmt.Errorf("no hardware acceleration: %w; run with -accel tcg for software emulation", why)}
@@ -179,22 +208,42 @@ func (h *Host) Hardware(set *images.Set) machine.Hardware {
 	return machine.Hardware{QEMU: h.QEMU, Accel: h.Accel, TSC: h.TSC, Kernel: set.Kernel, Initrd: set.Initrd, Cover: set.Cover}
 }
 
-// Record is the host as a record has it, for machines with that kernel.
-func (h *Host) Record(set *images.Set) *record.Host {
-	accel := "hardware acceleration (kvm)"
-	if h.Accel == "tcg" {
-		accel = "software emulation (tcg: " + h.Why + ")"
+// Slow returns what deadlines are scaled by when that many busy machines share a
+// core: the host's slowdown was measured with a machine that had one to itself.
+func (h *Host) Slow(crowding float64) float64 { return min(MaxSlowdown, h.Slowdown*crowding) }
+
+// Record returns the host as a record has it, for machines with the kernel of set
+// of which that many share a core.
+func (h *Host) Record(set *images.Set, crowding float64) *record.Host {
+	short, long := "KVM", "hardware virtualization"
+	switch {
+	case h.Accel == "kvm":
+	case h.Why == asked:
+		short, long = "emulated", "software emulation, as asked for"
+	default:
+		short, long = "emulated (no KVM: rig doctor)", "software emulation ("+h.Why+")"
 	}
+	slow := h.Slow(crowding)
 	return &record.Host{
 		QEMU:     h.QEMUVersion,
 		Kernel:   set.KernelRelease,
 		Accel:    h.Accel,
 		Why:      h.Why,
-		Slowdown: h.Slowdown,
-		Line: fmt.Sprintf("QEMU %s, kernel %s (%s), %s, slowdown %.1f (a machine boots in %.1fs; deadlines are scaled by it)",
-			h.QEMUVersion, set.KernelRelease, set.KernelSource, accel, h.Slowdown, h.BootSeconds),
+		Slowdown: slow,
+		Crowding: crowding,
+		Line:     fmt.Sprintf("QEMU %s · kernel %s · %s · deadlines x%.3g", h.QEMUVersion, shortRelease(set.KernelRelease), short, slow),
+		Detail: fmt.Sprintf("kernel %s (%s), %s; the probe machine booted in %.1fs, which by now is a slowdown of %.3g; %.3g machines share a core",
+			set.KernelRelease, set.KernelSource, long, h.BootSeconds, h.Slowdown, crowding),
 	}
 }
+
+// shortRelease returns what of a kernel's release is its version: 6.1.0-57 of
+// 6.1.0-57-cloud-amd64.
+func shortRelease(release string) string {
+	return cmp.Or(releaseVersion.FindString(release), release)
+}
+
+var releaseVersion = regexp.MustCompile(`^\d+(\.\d+)*(-\d+)?\b`)
 
 // findQEMU returns the emulator's path and version.
 func findQEMU(ctx context.Context, name string) (path, version string, err error) {
@@ -231,14 +280,14 @@ func parseVersion(s string) (string, bool) {
 	return fields[0], true
 }
 
-// kvmUsable says why /dev/kvm need not even be probed.
-func kvmUsable() error {
-	f, err := os.OpenFile(kvmDevice, os.O_RDWR, 0)
+// kvmUsable says why a device need not even be probed.
+func kvmUsable(device string) error {
+	f, err := os.OpenFile(device, os.O_RDWR, 0)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("there is no %s", kvmDevice)
+		return fmt.Errorf("there is no %s", device)
 	case errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("no permission for %s: add this user to the group kvm", kvmDevice)
+		return fmt.Errorf("no permission for %s: add this user to the group kvm", device)
 	case err != nil:
 		return err
 	}
@@ -287,10 +336,12 @@ func runProbe(ctx context.Context, hw machine.Hardware) (float64, error) {
 	return result.Seconds, nil
 }
 
-// cacheFile names a probe by all that its result depends on: a host that was
-// booted anew may be another one. The machine's programs are not among it; the
-// kernel is, by its file's name, which is that of its content.
-func cacheFile(o Options, version string, set *images.Set) string {
+// cacheFile names a probe by all that its result depends on: the emulator as it
+// lies there, the device of hardware virtualization and whether this user may open
+// it, and the host's kernel; a host that was booted anew may be another one. The
+// machine's programs are not among it; the machine's kernel is, by its file's name,
+// which is that of its content. "" says that a probe cannot be remembered.
+func cacheFile(o Options, qemu, version string, set *images.Set) string {
 	if o.CacheDir == "" {
 		return ""
 	}
@@ -298,7 +349,24 @@ func cacheFile(o Options, version string, set *images.Set) string {
 	if err != nil {
 		return ""
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "probe 2\n%s\n%s\n%s\n%s", version, o.Accel, set.Kernel, boot))
+	release, err := os.ReadFile("/proc/sys/kernel/osrelease")
+	if err != nil {
+		return ""
+	}
+	program, err := os.Stat(qemu)
+	if err != nil {
+		return ""
+	}
+	device := "none"
+	if info, err := os.Stat(o.kvm); err == nil {
+		st, ok := info.Sys().(*syscall.Stat_t)
+		if !ok {
+			return ""
+		}
+		device = fmt.Sprint(info.Mode(), st.Uid, st.Gid, st.Rdev)
+	}
+	key := sha256.Sum256(fmt.Appendf(nil, "probe 3\n%s\n%s\n%d %d\n%s\n%s\n%v\n%s\n%s%s", qemu, version, program.Size(), program.ModTime().UnixNano(),
+		o.Accel, device, kvmUsable(o.kvm), set.Kernel, boot, release))
 	return filepath.Join(o.CacheDir, "probe-"+hex.EncodeToString(key[:8])+".json")
 }
 
@@ -308,7 +376,7 @@ func readCache(name string) (*Host, bool) {
 		return nil, false
 	}
 	var h Host
-	if json.Unmarshal(data, &h) != nil || h.Slowdown < 1 || h.Accel == "" {
+	if json.Unmarshal(data, &h) != nil || !(h.BootSeconds > 0) || !(h.Pace > 0) || h.Accel == "" {
 		return nil, false
 	}
 	return &h, true

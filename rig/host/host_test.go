@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/worker"
@@ -93,38 +94,144 @@ func TestDetectEndsWithItsContext(t *testing.T) {
 	}
 }
 
-func TestProbesAreRememberedByWhatTheyDependOn(t *testing.T) {
+// remembered returns options for a stand-in of QEMU whose probe is remembered as
+// found at the pace then, and a count of further probes.
+func remembered(t *testing.T, boot, then float64) (o Options, set *images.Set, probes func() int) {
+	t.Helper()
 	dir := t.TempDir()
-	o := Options{CacheDir: dir, Log: func(s string) { t.Error(s) }}.withDefaults()
-	set := &images.Set{Kernel: "/cache/kernel-1/vmlinux"}
-	name := cacheFile(o, "7.2.22", set)
-	if _, ok := readCache(name); ok {
-		t.Fatal("something is there before anything was written")
-	}
-	want := Host{QEMU: "/usr/bin/qemu", QEMUVersion: "7.2.22", Accel: "tcg", Why: "asked for", BootSeconds: 3.5, Slowdown: 5, TSC: 2300000}
-	writeCache(name, &want, o.Log)
-	if got, ok := readCache(name); !ok || *got != want {
-		t.Fatalf("read %+v, %t", got, ok)
-	}
-	for accel, same := range map[string]bool{AutoAccel: true, "": true, "tcg": false} {
-		o := Options{CacheDir: dir, Accel: accel}.withDefaults()
-		if got := cacheFile(o, "7.2.22", set) == name; got != same {
-			t.Errorf("accel %q has the file of %q: %t, want %t", accel, AutoAccel, got, same)
-		}
-	}
-	for what, other := range map[string]string{
-		"QEMU":         cacheFile(o, "7.2.23", set),
-		"kernel":       cacheFile(o, "7.2.22", &images.Set{Kernel: "/cache/kernel-2/vmlinux"}),
-	} {
-		if other == name {
-			t.Errorf("another %s, the same file", what)
-		}
-	}
-	if err := os.WriteFile(name, []byte(`{"accel":"tcg","slowdo`), 0o644); err != nil {
+	count := 0
+	o = Options{
+		QEMU: emulator(t, "echo 'no machine today' >&2; exit 1"), CacheDir: dir, kvm: filepath.Join(dir, "kvm"),
+		Log: func(s string) {
+			if strings.HasPrefix(s, "probing") {
+				count++
+			}
+		},
+	}.withDefaults()
+	if err := os.WriteFile(o.kvm, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, ok := readCache(name); ok {
-		t.Error("a torn file was believed")
+	set = &images.Set{Kernel: "/cache/kernel-1/vmlinux"}
+	h := Host{QEMU: o.QEMU, QEMUVersion: "9.9.9", Accel: "tcg", Why: "no luck", BootSeconds: boot, Pace: then, TSC: 2300000}
+	writeCache(cacheFile(o, o.QEMU, "9.9.9", set), &h, func(s string) { t.Error(s) })
+	return o, set, func() int { return count }
+}
+
+// A probe that was made at a bad moment holds for that moment alone.
+func TestTheSlowdownIsThatOfNow(t *testing.T) {
+	for _, tt := range []struct {
+		what            string
+		boot, then, now float64
+		want            float64
+	}{
+		{"as fast as then", 3.5, 1000, 1000, 5},
+		{"quick again", 28, 100, 800, 5},
+		{"busy by now", 3.5, 1000, 700, 7.1},
+		{"much slower than any deadline should be", 28, 1000, 1000, MaxSlowdown},
+		{"faster than need be", 0.7, 1000, 2000, 1},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			o, set, probes := remembered(t, tt.boot, tt.then)
+			o.pace = func() float64 { return tt.now }
+			h, err := Detect(t.Context(), o, set)
+			if err != nil || h.Slowdown != tt.want || h.BootSeconds != tt.boot || probes() != 0 {
+				t.Errorf("%+v, %v after %d probes; want a slowdown of %v", h, err, probes(), tt.want)
+			}
+		})
+	}
+}
+
+// Each measurement counts for as long as it took.
+func TestPace(t *testing.T) {
+	var p pace
+	p.measure()
+	once := p
+	p.measure()
+	if once.spins < 1 || p.spins <= once.spins || p.took < once.took+glance || p.perSecond() <= 0 {
+		t.Errorf("%+v, then %+v", once, p)
+	}
+	ran := false
+	if got := paceWhile(func() { ran = true }); got <= 0 || !ran {
+		t.Errorf("%v, %t", got, ran)
+	}
+}
+
+func TestProbesAreRememberedByWhatTheyDependOn(t *testing.T) {
+	o, set, probes := remembered(t, 3.5, 1000)
+	if h, err := Detect(t.Context(), o, set); err != nil || h.Accel != "tcg" || h.TSC != 2300000 {
+		t.Fatalf("%+v, %v", h, err)
+	}
+	for _, accel := range []string{"", AutoAccel} {
+		same := o
+		same.Accel = accel
+		if _, err := Detect(t.Context(), same, set); err != nil {
+			t.Errorf("accel %q: %v", accel, err)
+		}
+	}
+	if probes() != 0 {
+		t.Fatalf("%d probes, though one is remembered", probes())
+	}
+	touch := func(name string) error { return os.Chtimes(name, time.Time{}, time.Unix(1, 0)) }
+	for _, tt := range []struct {
+		what   string
+		change func(o *Options, set *images.Set) error
+	}{
+		{"asked to probe again", func(o *Options, _ *images.Set) error { o.Again = true; return nil }},
+		{"another wish", func(o *Options, _ *images.Set) error { o.Accel = "tcg"; return nil }},
+		{"another kernel", func(_ *Options, set *images.Set) error { set.Kernel = "/cache/kernel-2/vmlinux"; return nil }},
+		{"another emulator in its place", func(o *Options, _ *images.Set) error { return touch(o.QEMU) }},
+		{"another emulator elsewhere", func(o *Options, _ *images.Set) error { o.QEMU = emulator(t, "exit 1"); return nil }},
+		{"another mode of the device", func(o *Options, _ *images.Set) error { return os.Chmod(o.kvm, 0o660) }},
+		{"another owner of the device", func(o *Options, _ *images.Set) error {
+			if os.Geteuid() != 0 {
+				o.Again = true // a user cannot give a file away
+				return nil
+			}
+			return os.Chown(o.kvm, 1, 1)
+		}},
+		{"no device", func(o *Options, _ *images.Set) error { return os.Remove(o.kvm) }},
+		{"a torn file", func(o *Options, set *images.Set) error {
+			return os.WriteFile(cacheFile(*o, o.QEMU, "9.9.9", set), []byte(`{"accel":"tcg","pac`), 0o644)
+		}},
+	} {
+		t.Run(tt.what, func(t *testing.T) {
+			o, set, probes := remembered(t, 3.5, 1000)
+			if err := tt.change(&o, set); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := Detect(t.Context(), o, set); err == nil || probes() == 0 {
+				t.Errorf("%d probes, %v", probes(), err)
+			}
+		})
+	}
+}
+
+func TestRecord(t *testing.T) {
+	set := &images.Set{KernelRelease: "6.1.0-57-cloud-amd64", KernelSource: "debian package linux"}
+	for _, tt := range []struct {
+		host     Host
+		crowding float64
+		line     string
+		slowdown float64
+	}{
+		{Host{QEMUVersion: "7.2.22", Accel: "tcg", Why: "QEMU exited: a long story", Slowdown: 3.6}, 1,
+			"QEMU 7.2.22 · kernel 6.1.0-57 · emulated (no KVM: rig doctor) · deadlines x3.6", 3.6},
+		{Host{QEMUVersion: "7.2.22", Accel: "tcg", Why: asked, Slowdown: 3.6}, 2, "QEMU 7.2.22 · kernel 6.1.0-57 · emulated · deadlines x7.2", 7.2},
+		{Host{QEMUVersion: "9.1.0", Accel: "kvm", Slowdown: 1}, 1, "QEMU 9.1.0 · kernel 6.1.0-57 · KVM · deadlines x1", 1},
+		{Host{QEMUVersion: "9.1.0", Accel: "kvm", Slowdown: 8}, 3, "QEMU 9.1.0 · kernel 6.1.0-57 · KVM · deadlines x10", MaxSlowdown},
+	} {
+		r := tt.host.Record(set, tt.crowding)
+		if r.Line != tt.line || r.Slowdown != tt.slowdown || r.Crowding != tt.crowding {
+			t.Errorf("%+v, want %s", r, tt.line)
+		}
+		if !strings.Contains(r.Detail, set.KernelRelease) || !strings.Contains(r.Detail, set.KernelSource) || tt.host.Why != asked && !strings.Contains(r.Detail, tt.host.Why) {
+			t.Errorf("the detail lacks something: %s", r.Detail)
+		}
+	}
+	for release, want := range map[string]string{"6.12.3": "6.12.3", "6.12.3+": "6.12.3", "5.15.0-91-generic": "5.15.0-91", "6.1.0-rc3": "6.1.0", "custom": "custom", "": ""} {
+		if got := shortRelease(release); got != want {
+			t.Errorf("%q: %q, want %q", release, got, want)
+		}
 	}
 }
 

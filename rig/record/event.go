@@ -108,7 +108,8 @@ type Host struct {
 	Cores    int     `json:"cores,omitempty"`    // processors the run may use
 	Jobs     int     `json:"jobs,omitempty"`     // how many scenarios are played side by side
 	Crowding float64 `json:"crowding,omitempty"` // how many busy machines share a core then; at least 1
-	Line     string  `json:"line,omitempty"`     // all of that in one line, as it is printed
+	Line     string  `json:"line,omitempty"`     // the run's first line: the most important of it
+	Detail   string  `json:"detail,omitempty"`   // all of it in one line, for -v
 }
 
 // Limits of one event. What is longer is cut when it is written: the whole text is in the node's console.log and journal.jsonl, and

@@ -330,6 +330,9 @@ func (p *Progress) event(e record.Event) {
 	if e.Host != nil && e.Host.Line != "" && e.Host.Line != p.host {
 		p.host = e.Host.Line
 		p.line("%s", clean(p.host))
+		if p.o.Verbose && e.Host.Detail != "" {
+			p.line("%s", clean(e.Host.Detail))
+		}
 	}
 	if e.Scenario == "" {
 		switch e.Kind {

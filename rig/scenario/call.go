@@ -85,7 +85,10 @@ func (e *Engine) prepare(st *Statement, step int, t *teller) (*call, error) {
 		written, _ = time.ParseDuration(within)
 	}
 	if written > 0 {
-		c.limit = &limit{written: written, slowdown: e.cfg.Slowdown}
+		c.limit = &limit{written: written, work: mostWork, slowdown: e.cfg.Slowdown}
+		if st.not && cmd.inverts {
+			c.limit.work = absentWork
+		}
 	}
 	return c, nil
 }

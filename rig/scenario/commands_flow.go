@@ -190,7 +190,7 @@ func runBudget(_ context.Context, c *call) error {
 			return failed(record.Invalid, "budget: %w", err)
 		}
 		clock := c.clock()
-		e.budgets[name] = budget{start: time.Now(), clock: clock, spent: clock.spent(), limit: limit{written: d, slowdown: e.cfg.Slowdown}}
+		e.budgets[name] = budget{start: time.Now(), clock: clock, spent: clock.spent(), limit: limit{written: d, work: mostWork, slowdown: e.cfg.Slowdown}}
 		return nil
 	}
 	b, ok := e.budgets[name]

@@ -34,16 +34,30 @@ func (d Deadlines) of(class deadlineClass) time.Duration {
 	return 0
 }
 
-// A limit is a duration as it is written in a scenario, and how much slower this
-// host's machines are than those it was written for.
+// A limit has room for what nodes do, which takes longer on a slow host, and for
+// what they wait for: their timers, which run in real time on every host. So only
+// its work is scaled by the slowdown, and the rest is as it is written.
+const (
+	// mostWork is how much work there is in what a scenario waits for, at most.
+	// On a host without slowdown no step of the suite takes as long.
+	mostWork = 5 * time.Second
+	// absentWork is how much work there is before a line that must not come would
+	// come: nodes print a line within that after what it is about. A wait for what
+	// does not happen lasts to its end each time, so it gets no more.
+	absentWork = 250 * time.Millisecond
+)
+
+// A limit is a duration as it is written in a scenario, how much of it can be work,
+// and how much slower this host's machines are than those it was written for.
 type limit struct {
 	written  time.Duration
+	work     time.Duration
 	slowdown float64
 }
 
 // scaled returns how long the limit is here.
 func (l limit) scaled() time.Duration {
-	d := float64(l.written) * l.slowdown
+	d := float64(l.written) + float64(min(l.written, l.work))*(l.slowdown-1)
 	if d >= math.MaxInt64 {
 		return math.MaxInt64
 	}
@@ -54,7 +68,7 @@ func (l limit) String() string {
 	if l.slowdown == 1 {
 		return l.written.String()
 	}
-	return fmt.Sprintf("%s (%s × slowdown %.3g)", l.scaled().Round(time.Millisecond), l.written, l.slowdown)
+	return fmt.Sprintf("%s (%s, at slowdown %.3g)", l.scaled().Round(time.Millisecond), l.written, l.slowdown)
 }
 
 // A deadlineError is the cause of a context that ran into a step's deadline.

@@ -30,8 +30,8 @@ type Config struct {
 	Emit func(record.Event)
 
 	// Slowdown is how much slower this host's machines are than those scenarios are
-	// written for. Every deadline and every budget is multiplied by it, the ones that
-	// a scenario names too. Below 1, and without a value, it is 1.
+	// written for. The work in every deadline and every budget is scaled by it, in the
+	// ones that a scenario names too. Below 1, and without a value, it is 1.
 	Slowdown float64
 
 	Deadlines Deadlines

@@ -119,8 +119,13 @@ func TestDeadlinesAreScaled(t *testing.T) {
 		takes        time.Duration
 	}{
 		{"explicit", "exec -within 4s A hang", 2.5, 10 * time.Second},
-		{"default for programs", "exec A hang", 2, time.Minute},
-		{"default for waits", "marker A never", 3, 30 * time.Second},
+		{"a long one is scaled for its work", "exec -within 90s A hang", 3, 100 * time.Second},
+		{"default for programs", "exec A hang", 2, 35 * time.Second},
+		{"default for waits", "marker A never", 3, 20 * time.Second},
+		{"default for waits, on the slowest host", "marker A never", 10, 55 * time.Second},
+		{"what must not come needs little work", "! marker -within 2s A never\nexec A false", 10, 4250 * time.Millisecond},
+		{"what must not come for long", "! marker A never\nexec A false", 10, 12250 * time.Millisecond},
+		{"what must not come at once", "! marker -within 100ms A never\nexec A false", 5, 500 * time.Millisecond},
 		{"no slowdown", "marker A never", 0, 10 * time.Second},
 		{"never shorter", "marker A never", 0.1, 10 * time.Second},
 		{"sleep is exact", "sleep 7s\nexec A false", 3, 7 * time.Second},
@@ -155,7 +160,7 @@ func TestDeadlinesAreScaled(t *testing.T) {
 				b.world.up = func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }
 			}
 			start := time.Now()
-			b.fails(first+"\n"+tt.statement+"\n", tt.reason, 2, "not within 2s (1s × slowdown 2)")
+			b.fails(first+"\n"+tt.statement+"\n", tt.reason, 2, "not within 2s (1s, at slowdown 2)")
 			if took := time.Since(start); took != 2*time.Second {
 				t.Errorf("%s took %s", tt.statement, took)
 			}
@@ -163,7 +168,7 @@ func TestDeadlinesAreScaled(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		b := newBench(t, func(c *Config) { c.Slowdown = 2.5 })
-		b.fails("up\nexec -within 4s A hang\n", record.ExecTimeout, 2, "not within 10s (4s × slowdown 2.5)")
+		b.fails("up\nexec -within 4s A hang\n", record.ExecTimeout, 2, "not within 10s (4s, at slowdown 2.5)")
 	})
 }
 

@@ -62,8 +62,8 @@ func memAvailable(r io.Reader) (uint64, error) {
 }
 
 // crowding is how many machines share a core when all of those side by side are busy,
-// at least 1. Deadlines are multiplied by it: the slowdown of the host was measured
-// with a machine that had a core to itself.
+// at least 1. The slowdown is multiplied by it: that of the host was measured with a
+// machine that had a core to itself.
 func crowding(jobs, cores int) float64 {
 	return max(1, float64(jobs*machinesPerScenario)/float64(cores))
 }

@@ -159,7 +159,7 @@ func TestCrowdingScalesDeadlines(t *testing.T) {
 	jobs := 3 * Cores()
 	summary, _ := playConfig(t, t.Context(), Config{Rounds: jobs, Jobs: jobs}, nil, "good/a")
 	h := summary.Host
-	if h.Jobs != jobs || h.Cores != Cores() || h.Crowding != 6 || h.Slowdown != 6 || !strings.Contains(h.Line, fmt.Sprintf("(-j %d; deadlines are scaled by 6 more for it)", jobs)) {
+	if h.Jobs != jobs || h.Cores != Cores() || h.Crowding != 6 || h.Slowdown != 6 || !strings.HasSuffix(h.Line, fmt.Sprintf("deadlines x6 · %d at a time", jobs)) || !strings.Contains(h.Detail, fmt.Sprintf("-j %d", jobs)) {
 		t.Errorf("%+v", h)
 	}
 	// There is no crowd where there is not enough to play.

@@ -128,23 +128,15 @@ func newRunner(cfg Config) *runner {
 
 // host is the host as the record has it, with what playing side by side does to it.
 func (r *runner) host() *record.Host {
-	h := r.cfg.Host.Record(r.cfg.Images)
-	h.Cores, h.Jobs, h.Crowding = Cores(), r.jobs, r.crowding
-	h.Slowdown = r.slowdown()
-	what := "one scenario at a time"
-	if r.jobs > 1 {
-		what = fmt.Sprintf("%d scenarios side by side", r.jobs)
-	}
-	h.Line += fmt.Sprintf(", %s on %d cores (-j %d", what, h.Cores, h.Jobs)
-	if r.crowding > 1 {
-		h.Line += fmt.Sprintf("; deadlines are scaled by %.3g more for it", r.crowding)
-	}
-	h.Line += ")"
+	h := r.cfg.Host.Record(r.cfg.Images, r.crowding)
+	h.Cores, h.Jobs = Cores(), r.jobs
+	h.Line += fmt.Sprintf(" · %d at a time", h.Jobs)
+	h.Detail += fmt.Sprintf(", since -j %d plays on %d cores", h.Jobs, h.Cores)
 	return h
 }
 
-// slowdown is what deadlines are multiplied by.
-func (r *runner) slowdown() float64 { return r.cfg.Host.Slowdown * r.crowding }
+// slowdown is what deadlines are scaled by.
+func (r *runner) slowdown() float64 { return r.cfg.Host.Slow(r.crowding) }
 
 // keep keeps an error of the record.
 func (r *runner) keep(err error) {
