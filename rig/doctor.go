@@ -100,7 +100,7 @@ func doctor(ctx context.Context, cmd *cobra.Command, f machineFlags) error {
 			say("slow", "acceleration", "software emulation: "+h.Why)
 		}
 		if h != nil {
-			say("ok", "speed", fmt.Sprintf("a machine booted in %.1fs; deadlines are x%.3g now", h.BootSeconds, h.Slowdown))
+			say("ok", "speed", fmt.Sprintf("a machine's boot is %.1fs of work; deadlines are x%.3g at the moment", h.BootWork, h.Slowdown))
 		}
 	}
 	if ctx.Err() != nil {

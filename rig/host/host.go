@@ -74,8 +74,8 @@ type Options struct {
 	Again    bool              // probe, whatever is remembered
 	Log      func(step string) // gets each step that takes time; may be nil
 
-	kvm  string         // the device; "" is kvmDevice
-	pace func() float64 // of this moment; nil is paceNow
+	kvm  string      // the device; "" is kvmDevice
+	pace func() pace // of this moment; nil is paceNow
 }
 
 func (o Options) withDefaults() Options {
@@ -98,15 +98,17 @@ type Host struct {
 	Accel       string  `json:"accel"`        // "kvm" or "tcg"
 	Why         string  `json:"why"`          // why not a better one; "" for kvm
 	BootSeconds float64 `json:"boot_seconds"` // of the probe machine, to the agent's answer
-	Pace        float64 `json:"pace"`         // of the host while that booted
+	BootWork    float64 `json:"boot_work"`    // the part of them in which it had a processor
+	Pace        float64 `json:"pace"`         // of the host then, for each second on the processor
 	Slowdown    float64 `json:"slowdown"`     // what deadlines are scaled by now; 1 to MaxSlowdown
 	TSC         int     `json:"tsc_khz"`      // frequency of the processor's time stamp counter; 0 unknown
 }
 
 // Detect finds out what this host can do, booting a probe machine from the images
-// unless the result of one is remembered. How fast the host is changes with what
-// else it does, so a remembered boot is scaled by the host's pace now over its pace
-// then. An *UnsupportedError says what is missing.
+// unless the result of one is remembered. What else the host does changes at any
+// time: so of the boot counts what the machine itself has worked, and how long that
+// would take now is told by the host's pace. An *UnsupportedError says what is
+// missing.
 func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
 	o = o.withDefaults()
 	qemu, version, err := findQEMU(ctx, o.QEMU)
@@ -122,15 +124,9 @@ func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
 		}
 		writeCache(cached, h, o.Log)
 	}
-	h.Slowdown = slowdown(h.BootSeconds, h.Pace, o.pace())
+	boot := h.BootWork * h.Pace / o.pace().clock // how long it would take now
+	h.Slowdown = min(MaxSlowdown, max(1, math.Round(10*boot/referenceBoot.Seconds())/10))
 	return h, nil
-}
-
-// slowdown is that of a host whose machine booted in boot seconds when its pace
-// was then.
-func slowdown(boot, then, now float64) float64 {
-	s := boot / referenceBoot.Seconds() * then / now
-	return min(MaxSlowdown, max(1, math.Round(10*s)/10))
 }
 
 // Preflight looks for what machines cannot do without, as far as that is quickly
@@ -153,22 +149,24 @@ func Preflight(ctx context.Context, o Options) error {
 // accelerate settles which acceleration works, and how fast a machine boots with
 // it.
 func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error {
-	probe := func(accel string) (seconds float64, err error) {
+	probe := func(accel string) error {
 		o.Log("probing " + accel + " with a machine")
 		on := *h
 		on.Accel = accel
-		h.Pace = paceWhile(func() { seconds, err = runProbe(ctx, on.Hardware(set)) })
-		return seconds, err
+		result, err := runProbe(ctx, on.Hardware(set))
+		if err != nil {
+			return err
+		}
+		h.Accel, h.BootSeconds, h.BootWork, h.Pace = accel, result.Seconds, result.Work, o.pace().processor
+		return nil
 	}
-	var err error
 	switch o.Accel {
 	case "tcg":
-		h.Accel, h.Why = "tcg", asked
+		h.Why = asked
 	case "kvm", AutoAccel:
 		why := kvmUsable(o.kvm)
 		if why == nil {
-			if h.BootSeconds, why = probe("kvm"); why == nil {
-				h.Accel = "kvm"
+			if why = probe("kvm"); why == nil {
 				return nil
 			}
 			if ctx.Err() != nil {
@@ -183,11 +181,11 @@ func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error
 		if o.Accel == "kvm" {
 			return &UnsupportedError{fmt.Errorf("no hardware acceleration: %w; run with -accel tcg for software emulation", why)}
 		}
-		h.Accel, h.Why = "tcg", brief(why)
+		h.Why = brief(why)
 	default:
 		return &UnsupportedError{fmt.Errorf("unknown acceleration %q: say auto, kvm or tcg", o.Accel)}
 	}
-	if h.BootSeconds, err = probe("tcg"); err != nil {
+	if err := probe("tcg"); err != nil {
 		return fmt.Errorf("a probe machine under software emulation: %w", err)
 	}
 	return nil
@@ -232,8 +230,8 @@ func (h *Host) Record(set *images.Set, crowding float64) *record.Host {
 		Slowdown: slow,
 		Crowding: crowding,
 		Line:     fmt.Sprintf("QEMU %s · kernel %s · %s · deadlines x%.3g", h.QEMUVersion, shortRelease(set.KernelRelease), short, slow),
-		Detail: fmt.Sprintf("kernel %s (%s), %s; the probe machine booted in %.1fs, which by now is a slowdown of %.3g; %.3g machines share a core",
-			set.KernelRelease, set.KernelSource, long, h.BootSeconds, h.Slowdown, crowding),
+		Detail: fmt.Sprintf("kernel %s (%s), %s; a machine's boot is %.1fs of work, which makes the slowdown %.3g at the moment; %.3g machines share a core",
+			set.KernelRelease, set.KernelSource, long, h.BootWork, h.Slowdown, crowding),
 	}
 }
 
@@ -315,25 +313,24 @@ func noFlags() string {
 }
 
 // runProbe has a worker boot one machine, so that nothing of it can stay behind.
-func runProbe(ctx context.Context, hw machine.Hardware) (float64, error) {
+func runProbe(ctx context.Context, hw machine.Hardware) (result probeResult, err error) {
 	p, err := worker.Start(ctx, ProbeJob, hw)
 	if err != nil {
-		return 0, &UnsupportedError{err}
+		return result, &UnsupportedError{err}
 	}
-	var result probeResult
 	decodeErr := json.NewDecoder(p.Out()).Decode(&result)
 	err = p.Wait()
 	switch {
 	case err != nil && ctx.Err() != nil:
-		return 0, context.Cause(ctx)
+		return result, context.Cause(ctx)
 	case err != nil:
-		return 0, err
+		return result, err
 	case decodeErr != nil:
-		return 0, fmt.Errorf("probe: %w", decodeErr)
+		return result, fmt.Errorf("probe: %w", decodeErr)
 	case result.Error != "":
-		return 0, errors.New(result.Error)
+		return result, errors.New(result.Error)
 	}
-	return result.Seconds, nil
+	return result, nil
 }
 
 // cacheFile names a probe by all that its result depends on: the emulator as it
@@ -365,7 +362,7 @@ func cacheFile(o Options, qemu, version string, set *images.Set) string {
 		}
 		device = fmt.Sprint(info.Mode(), st.Uid, st.Gid, st.Rdev)
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "probe 3\n%s\n%s\n%d %d\n%s\n%s\n%v\n%s\n%s%s", qemu, version, program.Size(), program.ModTime().UnixNano(),
+	key := sha256.Sum256(fmt.Appendf(nil, "probe 4\n%s\n%s\n%d %d\n%s\n%s\n%v\n%s\n%s%s", qemu, version, program.Size(), program.ModTime().UnixNano(),
 		o.Accel, device, kvmUsable(o.kvm), set.Kernel, boot, release))
 	return filepath.Join(o.CacheDir, "probe-"+hex.EncodeToString(key[:8])+".json")
 }
@@ -376,7 +373,7 @@ func readCache(name string) (*Host, bool) {
 		return nil, false
 	}
 	var h Host
-	if json.Unmarshal(data, &h) != nil || !(h.BootSeconds > 0) || !(h.Pace > 0) || h.Accel == "" {
+	if json.Unmarshal(data, &h) != nil || !(h.BootWork > 0) || !(h.Pace > 0) || h.Accel == "" {
 		return nil, false
 	}
 	return &h, true

@@ -1,76 +1,59 @@
 package host
 
 import (
-	"sync"
+	"runtime"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// The pace of a host is how many spins it gets through in a second: how fast its
-// processor is at the moment, and how much of it others leave. It is compared
-// with an earlier one of the same host and means nothing by itself.
+// glance is how long the pace is measured for: several turns of a scheduler that
+// has others to run, too.
+const glance = 60 * time.Millisecond
 
-const (
-	// glance is how long the pace is measured for. A scheduler lets a program that
-	// has just woken up run for some milliseconds before others get their share.
-	glance = 60 * time.Millisecond
-	// glances is how often the pace is measured while something else goes on.
-	glances = 600 * time.Millisecond
-	// spinSteps take some 0.1 ms.
-	spinSteps = 200_000
-)
+// spinSteps take some 0.3 ms.
+const spinSteps = 200_000
 
-// spin is a piece of work that is always the same. Its result keeps the compiler
-// from leaving it out.
+// A pace is how fast this host works at the moment, in spins a second. It is
+// compared with another one of the same host and means nothing by itself.
+type pace struct {
+	processor float64 // for each second on the processor
+	clock     float64 // for each second by the clock: less, as far as others take the processor
+}
+
+// paceNow measures the pace for as long as a glance.
+func paceNow() pace {
+	// The processor's time is that of a thread.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	start, busy := time.Now(), threadTime()
+	spins := 0.0
+	for x := uint64(1); time.Since(start) < glance && x != 0; spins++ {
+		x = spin(x)
+	}
+	took, busy := time.Since(start), threadTime()-busy
+	p := pace{processor: spins / took.Seconds(), clock: spins / took.Seconds()}
+	if busy > 0 {
+		p.processor = spins / busy.Seconds()
+	}
+	return p
+}
+
+// threadTime returns how long this thread has been on a processor; 0 if the kernel
+// does not say.
+func threadTime() time.Duration {
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &ts) != nil {
+		return 0
+	}
+	return time.Duration(ts.Nano())
+}
+
+// spin is a piece of work that is always the same. Its result, which is never 0,
+// keeps the compiler from leaving it out.
 func spin(x uint64) uint64 {
 	for range spinSteps {
 		x = x*6364136223846793005 + 1442695040888963407
 	}
-	return x
-}
-
-// A pace is a measurement that is under way.
-type pace struct {
-	spins int
-	took  time.Duration
-	x     uint64
-}
-
-// measure adds a measurement.
-func (p *pace) measure() {
-	start := time.Now()
-	for took := time.Duration(0); took < glance; took = time.Since(start) {
-		p.x = spin(p.x)
-		p.spins++
-	}
-	p.took += time.Since(start)
-}
-
-func (p *pace) perSecond() float64 { return float64(p.spins) / p.took.Seconds() }
-
-// paceNow returns the pace of this moment.
-func paceNow() float64 {
-	var p pace
-	p.measure()
-	return p.perSecond()
-}
-
-// paceWhile returns the pace while f runs. It takes a tenth of one core for that.
-func paceWhile(f func()) float64 {
-	var p pace
-	over := make(chan struct{})
-	var measuring sync.WaitGroup
-	measuring.Go(func() {
-		for {
-			p.measure()
-			select {
-			case <-over:
-				return
-			case <-time.After(glances):
-			}
-		}
-	})
-	f()
-	close(over)
-	measuring.Wait()
-	return p.perSecond()
+	return x | 1
 }

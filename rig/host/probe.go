@@ -14,6 +14,8 @@ import (
 	"dsoftbus-rig/rig/lan"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/worker"
+
+	"golang.org/x/sys/unix"
 )
 
 // Kinds of the jobs this package gives to workers.
@@ -32,9 +34,11 @@ const (
 	probeBoot = 60 * time.Second
 )
 
-// probeResult is what a probe tells: the boot's duration, or why there was none.
+// probeResult is what a probe tells: the boot's duration and how much of it the
+// emulator was on a processor, or why there was none.
 type probeResult struct {
 	Seconds float64 `json:"seconds"`
+	Work    float64 `json:"work"`
 	Error   string  `json:"error,omitempty"`
 }
 
@@ -49,8 +53,22 @@ func Probe(ctx context.Context, job json.RawMessage, out io.Writer) error {
 	if err != nil {
 		result.Error = err.Error()
 	}
-	result.Seconds = d.Seconds()
+	result.Seconds, result.Work = d.Seconds(), work(d).Seconds()
 	return json.NewEncoder(out).Encode(result)
+}
+
+// work returns how long this worker's one machine, which has ended, was on a
+// processor while it booted for d. Its threads hardly work at the same time.
+func work(d time.Duration) time.Duration {
+	var used unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_CHILDREN, &used) != nil {
+		return d
+	}
+	busy := time.Duration(used.Utime.Nano() + used.Stime.Nano())
+	if busy <= 0 {
+		return d
+	}
+	return min(d, busy)
 }
 
 // boot boots one machine without a network and returns how long its agent took to
