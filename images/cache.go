@@ -43,6 +43,13 @@ const (
 // errCacheFolder is what errors about the cache folder itself are.
 var errCacheFolder = errors.New("image cache")
 
+// A CacheError says that this user cannot have a cache folder where it should be,
+// and what to do.
+type CacheError struct{ err error }
+
+func (e *CacheError) Error() string { return e.err.Error() }
+func (e *CacheError) Unwrap() error { return e.err }
+
 // A Manifest says what an entry of the cache holds and what it was made from.
 type Manifest struct {
 	Schema  int               `json:"schema"`

@@ -156,7 +156,7 @@ func (cfg Config) open(ctx context.Context) (*cache, *goTool, error) {
 	if dir == "" {
 		user, err := os.UserCacheDir()
 		if err != nil {
-			return nil, nil, fmt.Errorf("find the cache folder: %w", err)
+			return nil, nil, &CacheError{fmt.Errorf("find the cache folder: %w: set HOME or XDG_CACHE_HOME", err)}
 		}
 		dir = filepath.Join(user, "dsoftbus-rig", "images")
 	}
@@ -243,7 +243,7 @@ func withAdvice(err error) error {
 		return fmt.Errorf("%w: free some of your quota, or %s", err, other)
 	case errors.Is(err, errCacheFolder) && (errors.Is(err, fs.ErrPermission) ||
 		errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOTDIR) || errors.Is(err, fs.ErrExist)):
-		return fmt.Errorf("%w: make it a folder you can write to, or %s", err, other)
+		return &CacheError{fmt.Errorf("%w: make it a folder you can write to, or %s", err, other)}
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -116,7 +117,11 @@ func (f *machineFlags) build(cmd *cobra.Command, log func(string)) (*images.Set,
 	if err != nil {
 		return nil, err
 	}
-	return images.Build(cmd.Context(), images.Config{SourceDir: dir, Kernel: f.kernel, Modules: f.modules, Cover: f.counting, Log: log})
+	set, err := images.Build(cmd.Context(), images.Config{SourceDir: dir, Kernel: f.kernel, Modules: f.modules, Cover: f.counting, Log: log})
+	if _, ok := errors.AsType[*images.CacheError](err); ok {
+		return nil, &host.UnsupportedError{Err: err}
+	}
+	return set, err
 }
 
 // detect finds out what the host can do.
@@ -145,7 +150,7 @@ func (f *machineFlags) save(cmd *cobra.Command, set *images.Set, h *host.Host, l
 func cacheDir() (string, error) {
 	dir, err := os.UserCacheDir()
 	if err != nil {
-		return "", fmt.Errorf("find the cache folder: %w", err)
+		return "", &host.UnsupportedError{Err: fmt.Errorf("find the cache folder: %w: set HOME or XDG_CACHE_HOME", err)}
 	}
 	return filepath.Join(dir, "dsoftbus-rig"), nil
 }

@@ -236,23 +236,23 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 		}
 		return suite.Outcome{Why: &record.Failure{Reason: reason, Message: err.Error()}}, nil
 	}
-	failHost := func(err error) (suite.Outcome, error) {
+	failHost := func(or record.Reason, err error) (suite.Outcome, error) {
 		var unsupported *host.UnsupportedError
 		if errors.As(err, &unsupported) {
 			return fail(record.HostUnsupported, err)
 		}
-		return fail(record.Internal, err)
+		return fail(or, err)
 	}
 	if err := host.Preflight(ctx, host.Options{QEMU: f.qemu}); err != nil {
-		return failHost(err)
+		return failHost(record.Internal, err)
 	}
 	set, err := f.build(cmd, progress.Print)
 	if err != nil {
-		return fail(record.ImageFailed, err)
+		return failHost(record.ImageFailed, err)
 	}
 	h, err := f.detect(cmd, set, progress.Print)
 	if err != nil {
-		return failHost(err)
+		return failHost(record.Internal, err)
 	}
 	var saved machine.Saved
 	if !f.cold {
