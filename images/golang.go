@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 )
@@ -36,15 +38,7 @@ func findGo(ctx context.Context, dir string) (*goTool, error) {
 	if _, err := os.Stat(filepath.Join(dir, "go.mod")); err != nil {
 		return nil, fmt.Errorf("the source tree to build from: %w", err)
 	}
-	var env []string
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		if !slices.Contains(ownedVariables, name) {
-			env = append(env, v)
-		}
-	}
-	env = append(env, "CGO_ENABLED=0", "GO111MODULE=on", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=-mod=readonly", "GOWORK=off")
-	g := &goTool{env: env}
+	g := &goTool{env: goEnv("CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64", "GOFLAGS=-mod=readonly")}
 	out, err := g.command(dir, "env", "-json", "GOVERSION", "GOROOT", "GOAMD64", "GOEXPERIMENT", "GOFIPS140").run(ctx)
 	if err != nil {
 		return nil, err
@@ -58,6 +52,26 @@ func findGo(ctx context.Context, dir string) (*goTool, error) {
 		g.inputs = append(g.inputs, Input{Name: name, Value: answer[name]})
 	}
 	return g, nil
+}
+
+// goEnv returns the environment of a go command with these variables of its own.
+func goEnv(own ...string) []string {
+	var env []string
+	for _, v := range os.Environ() {
+		name, _, _ := strings.Cut(v, "=")
+		if !slices.Contains(ownedVariables, name) {
+			env = append(env, v)
+		}
+	}
+	return append(append(env, "GO111MODULE=on", "GOWORK=off"), own...)
+}
+
+// HostGo returns a go command whose programs, and those it runs itself, are this
+// host's, whatever the user's environment says (see also scripts/goenv.sh).
+func HostGo(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = goEnv("GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOFLAGS=-mod=readonly -buildvcs=false")
+	return cmd
 }
 
 // command is the go command with args, run in dir.

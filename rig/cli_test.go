@@ -7,6 +7,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -37,7 +38,7 @@ func testMain(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	rigBinary = filepath.Join(dir, "rig")
-	if out, err := exec.Command("go", "build", "-o", rigBinary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-o", rigBinary, ".").CombinedOutput(); err != nil {
 		fmt.Fprintf(os.Stderr, "build rig: %v\n%s", err, out)
 		return 1
 	}
@@ -47,6 +48,10 @@ func testMain(m *testing.M) int {
 // TestCommandLine plays testdata/cli/*.txtar: what people type, and what they
 // read. None of it needs a machine.
 func TestCommandLine(t *testing.T) {
+	compiled, err := exec.Command("go", "env", "GOCACHE").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/cli",
 		RequireExplicitExec: true,
@@ -54,6 +59,7 @@ func TestCommandLine(t *testing.T) {
 			env.Setenv("PATH", filepath.Dir(rigBinary)+string(os.PathListSeparator)+env.Getenv("PATH"))
 			env.Setenv("HOME", env.WorkDir)
 			env.Setenv("XDG_CACHE_HOME", filepath.Join(env.WorkDir, "cache"))
+			env.Setenv("GOCACHE", strings.TrimSpace(string(compiled))) // of Go, which need not be compiled anew
 			here, err := os.Getwd()
 			env.Setenv("PROJECT", filepath.Dir(here))
 			env.Setenv("RECORDED", filepath.Join(here, "webreport", "testdata", "runs"))

@@ -27,7 +27,7 @@ type racer struct {
 func buildRacer(t *testing.T, loses bool) racer {
 	t.Helper()
 	r := racer{binary: filepath.Join(t.TempDir(), "racer")}
-	args := []string{"build", "-trimpath", "-o", r.binary}
+	args := []string{"build", "-buildvcs=false", "-trimpath", "-o", r.binary}
 	if loses {
 		args = append(args, "-tags", "race_lost")
 	}

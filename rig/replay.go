@@ -6,11 +6,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 
+	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
@@ -503,7 +503,7 @@ func (v *voice) progress(p replay.Progress) {
 
 // goRuntimeGDB is what teaches gdb goroutines, "" where there is no Go.
 func goRuntimeGDB(ctx context.Context) (script, sources string) {
-	out, err := exec.CommandContext(ctx, "go", "env", "GOROOT").Output()
+	out, err := images.HostGo(ctx, "env", "GOROOT").Output()
 	if err != nil {
 		return "", ""
 	}

@@ -100,7 +100,7 @@ func TestStacksOfADump(t *testing.T) {
 
 	// What is beside it is taken first, and must be that machine's.
 	stranger := filepath.Join(dir, recording.DebugFile)
-	if out, err := exec.Command("go", "build", "-ldflags=-B 0x0123456789abcdef0123456789abcdef01234567", "-o", stranger, "./memory/testdata/parked").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-buildvcs=false", "-ldflags=-B 0x0123456789abcdef0123456789abcdef01234567", "-o", stranger, "./memory/testdata/parked").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	out, err := exec.Command(rigBinary, "stacks", file, "dsoftbusd").CombinedOutput()

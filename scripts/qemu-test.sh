@@ -24,6 +24,8 @@ if [[ ! $timeout =~ ^[1-9][0-9]*[smh]?$ ]]; then
 fi
 
 "$root/scripts/setup"
+# shellcheck source=scripts/goenv.sh
+. "$root/scripts/goenv.sh"
 go build -C "$root" -o bin/rig ./rig
 rig=$root/bin/rig
 "$rig" -C "$root" doctor

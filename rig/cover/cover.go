@@ -12,11 +12,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"dsoftbus-rig/images"
 
 	"golang.org/x/tools/cover"
 )
@@ -106,7 +107,7 @@ func LoadCounters(ctx context.Context, dirs ...string) (*Profile, error) {
 	var text bytes.Buffer
 	for part := range slices.Chunk(dirs, foldersAtOnce) {
 		out := filepath.Join(work, "profile")
-		cmd := exec.CommandContext(ctx, "go", "tool", "covdata", "textfmt", "-i="+strings.Join(part, ","), "-o="+out)
+		cmd := images.HostGo(ctx, "tool", "covdata", "textfmt", "-i="+strings.Join(part, ","), "-o="+out)
 		if said, err := cmd.CombinedOutput(); err != nil {
 			if ctx.Err() != nil {
 				return nil, context.Cause(ctx)

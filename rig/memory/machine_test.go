@@ -132,7 +132,7 @@ func park(t *testing.T) *parked {
 	}
 	dir := t.TempDir()
 	p := &parked{binary: filepath.Join(dir, "parked"), pages: map[uint64][]byte{}, rights: map[uint64]uint64{}}
-	build := exec.Command("go", "build", "-trimpath", "-ldflags=-B 0x0123456789abcdef0123456789abcdef01234567", "-o", p.binary, "./testdata/parked")
+	build := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-B 0x0123456789abcdef0123456789abcdef01234567", "-o", p.binary, "./testdata/parked")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)

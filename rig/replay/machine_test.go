@@ -58,7 +58,7 @@ func TestMachines(t *testing.T) {
 	defer cancel()
 	dir := t.TempDir()
 	f := &fixture{rig: filepath.Join(dir, "rig")}
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", f.rig, "..").CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-o", f.rig, "..").CombinedOutput(); err != nil {
 		t.Fatalf("build rig: %v: %s", err, out)
 	}
 	file, runs := filepath.Join(dir, named+".txtar"), filepath.Join(dir, "runs")
