@@ -23,13 +23,14 @@ import (
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/live/livetest"
+	"dsoftbus-rig/rig/pace/pacetest"
 	"dsoftbus-rig/rig/ptytest"
 
 	"golang.org/x/sys/unix"
 )
 
 // aliveLimit bounds every wait for a command of these tests. It is no figure: a busy host takes what it takes.
-const aliveLimit = 30 * time.Second
+var aliveLimit = pacetest.Limit(30 * time.Second)
 
 // asked is a scenario that is alive in this process, and asked by the real program.
 type asked struct {

@@ -212,7 +212,7 @@ func TestKernelInGDB(t *testing.T) {
 	}
 	answers := func() string {
 		t.Helper()
-		if err := conn.SetReadDeadline(time.Now().Add(time.Minute)); err != nil {
+		if err := conn.SetReadDeadline(time.Now().Add(aliveLimit)); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := in.ReadString('$'); err != nil {

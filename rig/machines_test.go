@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"dsoftbus-rig/rig/pace/pacetest"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/recording"
 
@@ -38,8 +39,8 @@ type rigRun struct {
 }
 
 // runLimit is when a run of these tests counts as hung; the longest takes some
-// 15 s on two slow cores.
-const runLimit = 4 * time.Minute
+// 15 s on two slow cores, and the images may have to be built before.
+var runLimit = pacetest.Limit(2 * time.Minute)
 
 // needQEMU skips a test where there is no emulator.
 func needQEMU(t *testing.T) {
@@ -177,7 +178,7 @@ func gone(t *testing.T, fds []int) {
 	for _, fd := range fds {
 		n, err := 0, error(unix.EINTR)
 		for err == unix.EINTR { // a signal, such as of a child's end, ends the wait
-			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(time.Minute.Milliseconds()))
+			n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(aliveLimit.Milliseconds()))
 		}
 		if err != nil || n != 1 {
 			t.Errorf("a process was left behind (%d, %v)", n, err)

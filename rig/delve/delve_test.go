@@ -23,12 +23,13 @@ import (
 	"time"
 
 	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/pace/pacetest"
 )
 
 // These tests have a real Delve debug a real program, both on the host.
 
 // limit is when something counts as hung.
-const limit = 30 * time.Second
+var limit = pacetest.Limit(30 * time.Second)
 
 // linger is the session's.
 const linger = 20 * time.Millisecond

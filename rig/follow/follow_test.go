@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"testing"
 	"time"
+
+	"dsoftbus-rig/rig/pace/pacetest"
 )
 
 func open(t *testing.T, path string) *File {
@@ -30,7 +32,7 @@ func within(t *testing.T, what string, f func()) {
 	}()
 	select {
 	case <-done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(pacetest.Limit(20 * time.Second)):
 		t.Fatal(what + ": it waits on")
 	}
 }

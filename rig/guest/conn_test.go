@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"dsoftbus-rig/rig/pace/pacetest"
+
 	"golang.org/x/sync/errgroup"
 )
 
@@ -187,7 +189,7 @@ func TestDialEndsWithTheAgent(t *testing.T) {
 	go func() { ended <- result() }()
 	select {
 	case <-ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(pacetest.Limit(20 * time.Second)):
 		t.Error("the far side was not told")
 	}
 }

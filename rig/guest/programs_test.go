@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/rig/pace/pacetest"
 )
 
 func TestStacks(t *testing.T) {
@@ -54,7 +55,7 @@ func TestServicesAndRestart(t *testing.T) {
 	if all := services(); len(all) != 0 {
 		t.Errorf("at first: %+v", all)
 	}
-	restart := func(file string) error { return m.Restart(t.Context(), name, file, 20*time.Second) }
+	restart := func(file string) error { return m.Restart(t.Context(), name, file, pacetest.Limit(20*time.Second)) }
 	if err := restart(""); err == nil || !strings.Contains(err.Error(), "never started here") {
 		t.Errorf("restart of nothing: %v", err)
 	}
@@ -93,7 +94,7 @@ func TestServicesAndRestart(t *testing.T) {
 	if all = services(); len(all) != 1 || !all[0].Running || all[0].Program != second {
 		t.Errorf("a restart that was refused ended it: %+v", all)
 	}
-	if err := m.Call(t.Context(), agentapi.MethodStop, agentapi.Stop{Program: name, Within: 20 * time.Second}, nil); err != nil {
+	if err := m.Call(t.Context(), agentapi.MethodStop, agentapi.Stop{Program: name, Within: pacetest.Limit(20 * time.Second)}, nil); err != nil {
 		t.Fatal(err)
 	}
 	if all = services(); len(all) != 1 || all[0].Running || all[0].Ended != "signal: terminated" {

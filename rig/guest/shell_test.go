@@ -14,6 +14,7 @@ import (
 
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/process"
+	"dsoftbus-rig/rig/pace/pacetest"
 
 	"golang.org/x/sys/unix"
 )
@@ -64,7 +65,7 @@ func (s *screen) await(text string) string {
 				s.t.Fatalf("the shell ended (%+v, %v) without %q; it showed %q", s.exit, s.err, text, s.so)
 			}
 			s.so += more
-		case <-time.After(20 * time.Second):
+		case <-time.After(pacetest.Limit(20 * time.Second)):
 			s.t.Fatalf("no %q; it showed %q", text, s.so)
 		}
 	}
@@ -82,7 +83,7 @@ func (s *screen) end() int {
 	s.t.Helper()
 	select {
 	case <-s.ended:
-	case <-time.After(20 * time.Second):
+	case <-time.After(pacetest.Limit(20 * time.Second)):
 		s.t.Fatal("the shell does not end")
 	}
 	if s.err != nil {
@@ -214,7 +215,7 @@ func sessionOf(t *testing.T, leader int) (fds []int) {
 
 func awaitJournal(t *testing.T, m *standIn, text string) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); ; {
+	for deadline := time.Now().Add(pacetest.Limit(20 * time.Second)); ; {
 		if slices.ContainsFunc(m.lines(t), func(line string) bool { return strings.Contains(line, text) }) {
 			return
 		}

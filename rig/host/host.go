@@ -26,6 +26,7 @@ import (
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/machine"
+	"dsoftbus-rig/rig/pace"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/worker"
 
@@ -74,8 +75,8 @@ type Options struct {
 	Again    bool              // probe, whatever is remembered
 	Log      func(step string) // gets each step that takes time; may be nil
 
-	kvm  string      // the device; "" is kvmDevice
-	pace func() pace // of this moment; nil is paceNow
+	kvm  string           // the device; "" is kvmDevice
+	pace func() pace.Pace // of this moment; nil is pace.Now
 }
 
 func (o Options) withDefaults() Options {
@@ -86,7 +87,7 @@ func (o Options) withDefaults() Options {
 		o.Log = func(string) {}
 	}
 	if o.pace == nil {
-		o.pace = paceNow
+		o.pace = pace.Now
 	}
 	return o
 }
@@ -124,7 +125,7 @@ func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
 		}
 		writeCache(cached, h, o.Log)
 	}
-	boot := h.BootWork * h.Pace / o.pace().clock // how long it would take now
+	boot := h.BootWork * h.Pace / o.pace().Clock // how long it would take now
 	h.Slowdown = min(MaxSlowdown, max(1, math.Round(10*boot/referenceBoot.Seconds())/10))
 	return h, nil
 }
@@ -157,7 +158,7 @@ func (h *Host) accelerate(ctx context.Context, o Options, set *images.Set) error
 		if err != nil {
 			return err
 		}
-		h.Accel, h.BootSeconds, h.BootWork, h.Pace = accel, result.Seconds, result.Work, o.pace().processor
+		h.Accel, h.BootSeconds, h.BootWork, h.Pace = accel, result.Seconds, result.Work, o.pace().Processor
 		return nil
 	}
 	switch o.Accel {

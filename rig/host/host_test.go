@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/pace"
 	"dsoftbus-rig/rig/worker"
 )
 
@@ -132,20 +133,12 @@ func TestTheSlowdownIsThatOfNow(t *testing.T) {
 	} {
 		t.Run(tt.what, func(t *testing.T) {
 			o, set, probes := remembered(t, tt.boot, tt.then)
-			o.pace = func() pace { return pace{clock: tt.now} }
+			o.pace = func() pace.Pace { return pace.Pace{Clock: tt.now} }
 			h, err := Detect(t.Context(), o, set)
 			if err != nil || h.Slowdown != tt.want || h.BootSeconds != 2*tt.boot || probes() != 0 {
 				t.Errorf("%+v, %v after %d probes; want a slowdown of %v", h, err, probes(), tt.want)
 			}
 		})
-	}
-}
-
-// Time that others have on the processor counts for the clock alone.
-func TestPace(t *testing.T) {
-	p := paceNow()
-	if p.clock <= 0 || p.processor < 0.99*p.clock { // the two clocks are read one after the other
-		t.Errorf("%+v", p)
 	}
 }
 

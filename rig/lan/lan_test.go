@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/rig/netnstest"
+	"dsoftbus-rig/rig/pace/pacetest"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netlink/nl"
@@ -27,7 +28,7 @@ import (
 func TestMain(m *testing.M) { netnstest.Main(m) }
 
 // deadline is for waits that an event ends; it only ends a test that hangs.
-const deadline = 20 * time.Second
+var deadline = pacetest.Limit(20 * time.Second)
 
 func inNamespace(t *testing.T) context.Context {
 	t.Helper()

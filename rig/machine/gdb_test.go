@@ -11,6 +11,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"dsoftbus-rig/rig/pace/pacetest"
 )
 
 // A stub is gdb's side of its remote protocol.
@@ -80,7 +82,7 @@ func TestGDB(t *testing.T) {
 			if got != want {
 				t.Fatalf("event %s, want %s", got, want)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(pacetest.Limit(20 * time.Second)):
 			t.Fatalf("no event, want %s", want)
 		}
 	}
@@ -95,7 +97,7 @@ func TestGDB(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if err := conn.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		if err := conn.SetDeadline(time.Now().Add(pacetest.Limit(20 * time.Second))); err != nil {
 			t.Fatal(err)
 		}
 		next("STOP")

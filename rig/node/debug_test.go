@@ -27,6 +27,7 @@ import (
 	"dsoftbus-rig/rig/lan"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/node"
+	"dsoftbus-rig/rig/pace/pacetest"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/warm"
@@ -71,7 +72,7 @@ func onPair(t *testing.T, name string) {
 	if _, err := exec.LookPath(host.DefaultQEMU); err != nil {
 		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), pacetest.Limit(4*time.Minute)) // from an empty cache
 	defer cancel()
 	cfg := images.Config{SourceDir: "../.."}
 	set, err := images.Build(ctx, cfg)
@@ -197,7 +198,7 @@ func (p *pair) stopped(want ...string) error {
 		}
 		select {
 		case <-news:
-		case <-time.After(20 * time.Second):
+		case <-time.After(pacetest.Limit(20 * time.Second)):
 			return fmt.Errorf("told of stops %s, want %v", got, want)
 		}
 	}
@@ -248,7 +249,7 @@ func (r run) ok() error {
 	select {
 	case err := <-r.ended:
 		return err
-	case <-time.After(time.Minute):
+	case <-time.After(pacetest.Limit(30 * time.Second)):
 		return errors.New("it never ended")
 	}
 }
@@ -580,7 +581,7 @@ func (d debugger) call(method string, in, out any) error {
 	select {
 	case <-call.Done:
 		return call.Error
-	case <-time.After(time.Minute):
+	case <-time.After(pacetest.Limit(30 * time.Second)):
 		return fmt.Errorf("%s: no answer", method)
 	}
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/rig/host"
+	"dsoftbus-rig/rig/pace/pacetest"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/recording"
 )
@@ -33,8 +34,8 @@ func positionsAt(start time.Time, seconds ...int) string {
 	return b.String()
 }
 
-// limit bounds each test with machines: a busy host may take ten times what an idle one does.
-const limit = 6 * time.Minute
+// limit bounds each test with machines.
+var limit = pacetest.Limit(3 * time.Minute)
 
 // script is the scenario that is recorded. Its name is script's, its lines are those of its steps.
 const (

@@ -16,6 +16,7 @@ import (
 
 	"github.com/creack/pty"
 
+	"dsoftbus-rig/rig/pace/pacetest"
 	"dsoftbus-rig/rig/record"
 )
 
@@ -348,7 +349,7 @@ func newTerminal(t *testing.T, ptm *os.File) *terminal {
 // until reads until text has come, and returns everything read so far that was not returned before.
 func (term *terminal) until(text string) string {
 	term.t.Helper()
-	timeout := time.After(20 * time.Second)
+	timeout := time.After(pacetest.Limit(20 * time.Second))
 	for !strings.Contains(term.seen.String(), text) {
 		select {
 		case s, ok := <-term.out:

@@ -1,4 +1,8 @@
-package host
+// Package pace measures how fast this host works at the moment.
+//
+// It knows nothing of machines: package host scales what a machine's boot took by it,
+// and tests scale their limits.
+package pace
 
 import (
 	"runtime"
@@ -14,15 +18,19 @@ const glance = 60 * time.Millisecond
 // spinSteps take some 0.3 ms.
 const spinSteps = 200_000
 
-// A pace is how fast this host works at the moment, in spins a second. It is
-// compared with another one of the same host and means nothing by itself.
-type pace struct {
-	processor float64 // for each second on the processor
-	clock     float64 // for each second by the clock: less, as far as others take the processor
+// A Pace is how fast this host works at the moment, in spins a second. A spin is a
+// loop that is always the same.
+type Pace struct {
+	Processor float64 // for each second on the processor
+	Clock     float64 // for each second by the clock: less, as far as others take the processor
 }
 
-// paceNow measures the pace for as long as a glance.
-func paceNow() pace {
+// Usual is the pace, in spins a second, of an idle host of the kind that limits of
+// tests are made for: a core of a present-day server.
+const Usual = 4000
+
+// Now measures the pace for as long as a glance.
+func Now() Pace {
 	// The processor's time is that of a thread.
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -32,9 +40,9 @@ func paceNow() pace {
 		x = spin(x)
 	}
 	took, busy := time.Since(start), threadTime()-busy
-	p := pace{processor: spins / took.Seconds(), clock: spins / took.Seconds()}
+	p := Pace{Processor: spins / took.Seconds(), Clock: spins / took.Seconds()}
 	if busy > 0 {
-		p.processor = spins / busy.Seconds()
+		p.Processor = spins / busy.Seconds()
 	}
 	return p
 }
