@@ -44,6 +44,7 @@ func TestWhatBrokeIsNamed(t *testing.T) {
 		"kernel panic": {up + "exec B gosh -c 'echo c > /proc/sysrq-trigger'\n", record.KernelPanic, "B", 3, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // most of the time they wait
 			r := startRun(t, c.script+served)
 			f := r.failure(record.ExitFailed, record.Failed, c.reason, c.node)
 			if f.Line != c.line || !strings.Contains(strings.Join(f.Evidence, "\n"), c.evidence) {

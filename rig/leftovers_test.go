@@ -13,9 +13,8 @@ import (
 )
 
 // manyPlayings is how often a scenario is played to see whether anything is left of
-// it: often enough that one thing more each time is not taken for chance. It takes
-// some 40 s on two slow cores.
-const manyPlayings = 100
+// it: often enough that one thing more each time is not taken for chance.
+const manyPlayings = 60
 
 // leftMark is in the environment of all that a run starts, so that it is known
 // whoever its parent has become.

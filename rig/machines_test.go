@@ -200,12 +200,14 @@ ro.nexus.build=dev
 `
 
 func TestRoundtrip(t *testing.T) {
-	t.Run("clones", func(t *testing.T) { testRoundtrip(t) })
-	t.Run("cold", func(t *testing.T) { testRoundtrip(t, "-cold") })
-	t.Run("recorded", func(t *testing.T) { testRoundtrip(t, "-record") })
+	t.Run("clones", func(t *testing.T) { t.Parallel(); testRoundtrip(t) })
+	t.Run("cold", func(t *testing.T) { t.Parallel(); testRoundtrip(t, "-cold") })
 }
 
-func testRoundtrip(t *testing.T, flags ...string) {
+// testRoundtrip runs the roundtrip with further flags and looks at all that comes of
+// it.
+func testRoundtrip(t *testing.T, flags ...string) *rigRun {
+	t.Helper()
 	r := startRun(t, roundtrip, flags...)
 	if status := r.end(); status != record.ExitGreen {
 		t.Fatalf("exit status %d", status)
@@ -254,6 +256,7 @@ func testRoundtrip(t *testing.T, flags ...string) {
 		t.Errorf("%s: %v", record.JUnitFile, err)
 	}
 	secrets(t, r.latest())
+	return r
 }
 
 // A clone is told from a machine that booted by its command line and console.
@@ -268,6 +271,7 @@ func TestColdAndClones(t *testing.T) {
 		{"rig run -cold", "up -only A", []string{"-cold"}, false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			// A program that prints nothing must not be waited for.
 			r := startRun(t, "# Looks.\n"+tt.up+"\nexec A true\n", tt.flags...)
 			if status := r.end(); status != record.ExitGreen {

@@ -12,10 +12,8 @@ import (
 
 // A recorded run goes as any other does, and its folder has all that a replay takes.
 func TestRecordedRun(t *testing.T) {
-	r := startRun(t, roundtrip, "-record", "-j", "1")
-	if status := r.end(); status != record.ExitGreen {
-		t.Fatalf("exit status %d", status)
-	}
+	t.Parallel()
+	r := testRoundtrip(t, "-record", "-j", "1")
 	for _, name := range []string{recording.KernelFile, recording.InitrdFile, recording.DebugFile} {
 		if info, err := os.Stat(r.latest(name)); err != nil || info.Size() < 1<<20 {
 			t.Errorf("%s: %v, %v", name, info, err)
@@ -68,6 +66,7 @@ func TestRecordWhatFailed(t *testing.T) {
 		{"passes recorded", "# Fails on clones.\nup -only A\nexec A cat /proc/cmdline\nstdout rig.control=\n", "", 2, "it did not fail again, played 2 times"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
 			r := startRun(t, tt.script, "-record=fail", "-record-tries", "2")
 			if status := r.end(); status != record.ExitFailed {
 				t.Fatalf("exit status %d", status)

@@ -26,10 +26,10 @@ import (
 )
 
 const (
-	// The record is torn for one nap of naps. They are all of one length, so that it stays one in five where timers are late, as they are in emulated machines on a
+	// The record is torn for one nap of naps. They are all of one length, so that it stays one in two where timers are late, as they are in emulated machines on a
 	// busy host: a record that is torn for 2 ms of 10 was seen torn three times in five there.
-	nap  = 4 * time.Millisecond
-	naps = 5
+	nap  = 10 * time.Millisecond
+	naps = 2
 
 	// patience ends what waits for the other side. It is long: machines that are recorded are slow, and whoever plays a scenario has a deadline of its own.
 	patience = 5 * time.Minute
