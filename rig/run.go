@@ -234,6 +234,9 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 		if ctx.Err() != nil {
 			return suite.Outcome{Why: suite.Ended(context.Cause(ctx))}, nil
 		}
+		if what, ok := record.Exhausted(err); ok {
+			reason, err = record.HostExhausted, fmt.Errorf("this host ran out of %s: %w", what, err)
+		}
 		return suite.Outcome{Why: &record.Failure{Reason: reason, Message: err.Error()}}, nil
 	}
 	failHost := func(or record.Reason, err error) (suite.Outcome, error) {

@@ -41,6 +41,9 @@ func Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := reportPrograms(printkFile); err != nil {
+		return err
+	}
 	control, journalPort, err := openWires(ctx)
 	if err != nil {
 		return err

@@ -87,3 +87,25 @@ func loadModule(path string) error {
 	}
 	return nil
 }
+
+// printkFile says which messages of the kernel go to the console.
+const printkFile = "/proc/sys/kernel/printk"
+
+// reportPrograms has the kernel's console show messages down to "info", of which
+// the line about a program that died of a fault is one. The kernel says such
+// things on its console alone, and that is where the rig looks for them. A kernel
+// without the file prints nothing at all.
+func reportPrograms(file string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		_, err = f.WriteString("7\n")
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("have the kernel report programs that died of a fault: %w", err)
+	}
+	return nil
+}

@@ -8,6 +8,10 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 )
@@ -48,7 +52,26 @@ type Log struct {
 	waiting bool
 	ended   bool
 	cause   error
+	losses  []loss
+	begun   map[string]bool // lines of which a part has come, by who prints them
 }
+
+// A loss is something a node printed that its log does not have, or not whole.
+type loss struct {
+	at  int // Seq of the line before which it belongs
+	why string
+}
+
+// An IncompleteError is the error of a wait that did not see all that the node has
+// printed from the line on that it began with: a line that matches may be among the
+// rest.
+type IncompleteError struct {
+	Why string
+	Err error // why the wait has ended
+}
+
+func (e *IncompleteError) Error() string { return e.Err.Error() + " (" + e.Why + ")" }
+func (e *IncompleteError) Unwrap() error { return e.Err }
 
 // NewLog returns an empty log.
 func NewLog() *Log {
@@ -72,6 +95,25 @@ func (l *Log) Append(line Line) Line {
 	l.first += drop
 	l.wake()
 	return line
+}
+
+// Lose notes that the log lacks something that the node has printed, or printed in
+// another form.
+func (l *Log) Lose(why string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.losses = append(l.losses, loss{at: l.first + len(l.lines), why: why})
+}
+
+// Begun notes that a part of a long line has come, or, with false, that the line has
+// been appended. who names what prints it.
+func (l *Log) Begun(who string, yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun == nil {
+		l.begun = map[string]bool{}
+	}
+	l.begun[who] = yes
 }
 
 // End ends every wait, now and later, with cause, once the lines that are
@@ -135,22 +177,55 @@ func (l *Log) Tail(n int) []Line {
 // Wait returns the first line with Seq >= from for which match is true,
 // waiting for it by event. It ends with the cause of ctx, or, when the log has
 // ended and no line matches, with the cause given to End. match is called once
-// for each line, in order, without any lock held.
+// for each line, in order, without any lock held. When lines from there on are
+// forgotten or lost, so that match has not seen them, the error is an
+// *IncompleteError around that.
 func (l *Log) Wait(ctx context.Context, from int, match func(Line) bool) (Line, error) {
-	return l.wait(ctx, from, match, false)
+	line, forgotten, err := l.wait(ctx, from, match, false)
+	if err == nil {
+		return line, nil
+	}
+	if why := l.lacks(from, forgotten); why != "" {
+		err = &IncompleteError{Why: why, Err: err}
+	}
+	return line, err
+}
+
+// lacks says what of the lines from a number on a wait has not seen, "" for nothing.
+func (l *Log) lacks(from, forgotten int) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var why []string
+	if forgotten > 0 {
+		why = append(why, fmt.Sprintf("%d lines were not looked at: a node's log keeps the last %d MiB", forgotten, l.maxBytes>>20))
+	}
+	for _, loss := range l.losses {
+		if loss.at >= from && !slices.Contains(why, loss.why) {
+			why = append(why, loss.why)
+		}
+	}
+	for _, who := range slices.Sorted(maps.Keys(l.begun)) {
+		if l.begun[who] {
+			why = append(why, "a long line of "+who+" has not come to its end")
+		}
+	}
+	return strings.Join(why, "; ")
 }
 
 // Next returns the first line with Seq >= from, waiting for it by event. It goes on
 // waiting when the log has ended: the node may be started again. It ends with the
 // cause of ctx.
 func (l *Log) Next(ctx context.Context, from int) (Line, error) {
-	return l.wait(ctx, from, func(Line) bool { return true }, true)
+	line, _, err := l.wait(ctx, from, func(Line) bool { return true }, true)
+	return line, err
 }
 
-// wait is Wait; with beyond, the log's end does not end it.
-func (l *Log) wait(ctx context.Context, from int, match func(Line) bool, beyond bool) (Line, error) {
+// wait is Wait; with beyond, the log's end does not end it. It returns how many lines
+// were forgotten before match could see them.
+func (l *Log) wait(ctx context.Context, from int, match func(Line) bool, beyond bool) (_ Line, forgotten int, _ error) {
 	for {
 		l.mu.Lock()
+		forgotten += max(l.first-from, 0)
 		from = max(from, l.first)
 		fresh := l.lines[min(from-l.first, len(l.lines)):]
 		var changed chan struct{}
@@ -164,7 +239,7 @@ func (l *Log) wait(ctx context.Context, from int, match func(Line) bool, beyond 
 		// fresh aliases the log's array, which is only ever written behind it.
 		for _, line := range fresh {
 			if match(line) {
-				return line, nil
+				return line, forgotten, nil
 			}
 		}
 		from += len(fresh)
@@ -172,12 +247,12 @@ func (l *Log) wait(ctx context.Context, from int, match func(Line) bool, beyond 
 			continue
 		}
 		if ended {
-			return Line{}, cause
+			return Line{}, forgotten, cause
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return Line{}, context.Cause(ctx)
+			return Line{}, forgotten, context.Cause(ctx)
 		}
 	}
 }

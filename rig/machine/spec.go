@@ -95,7 +95,7 @@ const (
 
 // commandLine is what every machine's kernel is told.
 //
-//	quiet                   the serial port costs a trap a character; warnings still come
+//	loglevel=5              the serial port costs a trap a character; warnings come, which are the kernel's reports among others
 //	panic=0                 a panicked machine stays, so that its last lines and memory can be had
 //	tsc=reliable, no_timer_check
 //	                        clock calibration under software emulation takes long and may fail
@@ -108,7 +108,7 @@ const (
 //	                        for 10 ms, which under emulation all do, and no asking cgroups how many processors
 //	                        there are, of which a machine has one
 //	ipv6.disable=1          the contract is IPv4; router solicitations would only be noise
-const commandLine = "console=ttyS0 quiet panic=0 tsc=reliable no_timer_check mitigations=off nokaslr " +
+const commandLine = "console=ttyS0 loglevel=5 panic=0 tsc=reliable no_timer_check mitigations=off nokaslr " +
 	"random.trust_cpu=on cryptomgr.notests psi=0 lsm=none nowatchdog cgroup_disable=memory audit=0 ipv6.disable=1 " +
 	"GODEBUG=asyncpreemptoff=1 GOMAXPROCS=1"
 

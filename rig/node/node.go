@@ -108,7 +108,10 @@ func (n *Node) boot(ctx context.Context, cold bool, pairings []device.Pairing) e
 	}
 	l, err := n.start(ctx, handover)
 	if err != nil {
-		return n.wrap(record.NodeExited, err)
+		if errors.Is(err, machine.ErrExited) {
+			return n.wrap(record.NodeExited, err)
+		}
+		return n.wrap(record.Internal, err)
 	}
 	if l.clone {
 		return nil
@@ -227,7 +230,7 @@ func (n *Node) start(ctx context.Context, handover []byte) (_ *life, err error) 
 		l.closers = append(l.closers, consoleConn, journalConn, l.control)
 		consoleStream, journalStream = consoleConn, journalConn
 	}
-	l.readers.Go(func() { n.readConsole(consoleStream, consoleLog) })
+	l.readers.Go(func() { n.readConsole(l, consoleStream, consoleLog) })
 	l.readers.Go(func() { n.readJournal(l, journalStream, journalLog) })
 	if l.clone {
 		since := time.Now()
@@ -323,7 +326,33 @@ func (n *Node) wrap(reason record.Reason, err error) error {
 	if err == nil || errors.As(err, &classed) {
 		return err
 	}
+	return n.classed(reason, err)
+}
+
+// classed makes an error of this node of a class, or of that of what this host ran
+// out of, when that is what err tells.
+func (n *Node) classed(reason record.Reason, err error) *scenario.NodeError {
+	if out, ok := exhausted(err); ok {
+		reason, err = record.HostExhausted, fmt.Errorf("this host ran out of %s: %w", out, err)
+	}
 	return &scenario.NodeError{Node: n.name, Reason: reason, Err: err}
+}
+
+// exhausted says what this host ran out of, when err tells that: as an error of the
+// rig's own calls, or as QEMU's last words, which are text.
+func exhausted(err error) (what string, ok bool) {
+	if what, ok := record.Exhausted(err); ok || !errors.Is(err, machine.ErrExited) {
+		return what, ok
+	}
+	for said, what := range map[string]string{
+		"Too many open files": "open files", "No space left on device": "disk space", "Disk quota exceeded": "disk space", "Cannot allocate memory": "memory",
+		"Resource temporarily unavailable": "processes",
+	} {
+		if strings.Contains(err.Error(), said) {
+			return what, true
+		}
+	}
+	return "", false
 }
 
 // agentError gives an error of a call to the agent its class: a program that never

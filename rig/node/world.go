@@ -58,6 +58,7 @@ type World struct {
 	nodes  []*Node
 	upTime time.Duration
 	failed func(*scenario.NodeError)
+	begins func() (done func())
 }
 
 // NewWorld returns a world with the nodes A and B, none of them up.
@@ -65,7 +66,7 @@ func NewWorld(cfg Config) (*World, error) {
 	if cfg.BeforeRun == nil {
 		cfg.BeforeRun = func() {}
 	}
-	w := &World{cfg: cfg, failed: func(*scenario.NodeError) {}}
+	w := &World{cfg: cfg, failed: func(*scenario.NodeError) {}, begins: func() func() { return func() {} }}
 	for _, name := range []string{"A", "B"} {
 		if err := w.Declare(name); err != nil {
 			return nil, err
@@ -77,6 +78,11 @@ func NewWorld(cfg Config) (*World, error) {
 // OnFailure has f called when something befalls a node that ends a scenario. It
 // is set before the first node is up.
 func (w *World) OnFailure(f func(*scenario.NodeError)) { w.failed = f }
+
+// OnReport has f called when a node begins to report something that may end a
+// scenario, and done when it was told of, or has turned out to be nothing new. It is
+// set before the first node is up.
+func (w *World) OnReport(f func() (done func())) { w.begins = f }
 
 // portPrefix and a node's name are the name of its port.
 const portPrefix = "tap"

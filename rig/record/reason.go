@@ -13,7 +13,31 @@ const (
 	MarkerInterval      Reason = "marker-interval"
 	NodeExited          Reason = "node-exited"
 	KernelPanic         Reason = "kernel-panic"
+	KernelOops          Reason = "kernel-oops"
+	KernelBug           Reason = "kernel-bug"
+	KernelWarning       Reason = "kernel-warning"
+	KASAN               Reason = "kernel-kasan"
+	KMSAN               Reason = "kernel-kmsan"
+	KCSAN               Reason = "kernel-kcsan"
+	KFENCE              Reason = "kernel-kfence"
+	UBSAN               Reason = "kernel-ubsan"
+	Lockdep             Reason = "kernel-lockdep"
+	AtomicSleep         Reason = "kernel-atomic-sleep"
+	RefCount            Reason = "kernel-refcount"
+	ListCorruption      Reason = "kernel-list-corruption"
+	SoftLockup          Reason = "kernel-soft-lockup"
+	HardLockup          Reason = "kernel-hard-lockup"
+	HungTask            Reason = "kernel-hung-task"
+	RCUStall            Reason = "kernel-rcu-stall"
+	WorkqueueStall      Reason = "kernel-workqueue-stall"
+	OutOfMemory         Reason = "kernel-out-of-memory"
+	DeviceLeak          Reason = "kernel-device-leak"
+	IOError             Reason = "kernel-io-error"
+	ProgramFault        Reason = "program-fault"
 	GoPanic             Reason = "go-panic"
+	DataRace            Reason = "data-race"
+	Sanitizer           Reason = "program-sanitizer"
+	ProgramAbort        Reason = "program-abort"
 	DiscoveryNoAnnounce Reason = "discovery-no-announce"
 	SessionNoSyn        Reason = "session-no-syn"
 	SessionNoSynAck     Reason = "session-no-synack"
@@ -30,12 +54,18 @@ const (
 	WorkerDied          Reason = "worker-died"
 	ColdDiffers         Reason = "cold-differs"
 	RunTimeout          Reason = "run-timeout"
+	KeyLeaked           Reason = "key-leaked"
+	LogIncomplete       Reason = "log-incomplete"
 	HostUnsupported     Reason = "host-unsupported"
+	HostExhausted       Reason = "host-exhausted"
 	ImageFailed         Reason = "image-failed"
 	Invalid             Reason = "invalid"
 	Stopped             Reason = "interrupted"
 	Internal            Reason = "internal"
 )
+
+// allowed is how to go on where a report of a node is no news.
+const allowed = "`allow` accepts a line that a scenario provokes."
 
 // A ReasonInfo describes one Reason for people.
 type ReasonInfo struct {
@@ -49,6 +79,8 @@ type ReasonInfo struct {
 var reasons = []ReasonInfo{
 	{HostUnsupported, Broken, "this host lacks something the rig needs",
 		"Run `rig doctor`; it names what to install or change."},
+	{HostExhausted, Broken, "this host ran out of open files, disk space, memory or processes",
+		"Free what the message names, or raise its limit (`ulimit -n`, `df`, `free`), or play fewer scenarios at a time with -j."},
 	{ImageFailed, Broken, "the kernel or the userland image could not be built",
 		"Run `rig build` alone and fix what its last lines name."},
 	{Invalid, Failed, "the scenario is not well formed, so nothing was started",
@@ -58,13 +90,61 @@ var reasons = []ReasonInfo{
 	{AgentLost, Broken, "the machine's control channel ended or went silent while the machine still ran",
 		"Read the node's journal.jsonl for the agent's last lines, and console.log for out-of-memory kills."},
 	{NodeExited, Broken, "a QEMU process ended by itself",
-		"Read the node's qemu.log; qemu.cmd repeats the start by hand."},
-	{KernelPanic, Failed, "a node's kernel panicked or reported an oops",
-		"Read the node's console.log from the line that is named; `allow` accepts a line that a scenario provokes."},
-	{GoPanic, Failed, "a program on a node panicked",
-		"Read the stack in the node's journal.jsonl."},
-	{MarkerFail, Failed, "a node printed a line that says FAIL",
-		"Read the node's journal.jsonl around that line; `allow` accepts a line that a scenario provokes."},
+		"Read the node's qemu.log; qemu.cmd repeats the start by hand. One that was killed may have been ended by the host for want of memory: see its kernel's log."},
+	{KernelPanic, Failed, "the kernel panicked",
+		"Read the node's console.log from the line that is named; `rig stacks` reads panic.core, the machine's memory. " + allowed},
+	{KernelOops, Failed, "the kernel did what its processor refuses (an oops)",
+		"Read registers and call trace in the node's console.log; `rig stacks` reads panic.core, the machine's memory. " + allowed},
+	{KernelBug, Failed, "the kernel found itself in a state that it says cannot be (BUG)",
+		"Read the call trace in the node's console.log; `rig stacks` reads panic.core, the machine's memory. " + allowed},
+	{KernelWarning, Failed, "the kernel warned of a fault of its own (WARNING)",
+		"Read the call trace in the node's console.log: its first functions say which part of the kernel complains. " + allowed},
+	{KASAN, Failed, "the kernel used memory that is not its to use (KASAN)",
+		"Read the report in the node's console.log: where the memory was used, allocated and freed. " + allowed},
+	{KMSAN, Failed, "the kernel used memory that nothing was written to (KMSAN)",
+		"Read the report in the node's console.log: where the value was used, and where its memory came from. " + allowed},
+	{KCSAN, Failed, "two processors of the kernel used one variable at once (KCSAN)",
+		"Read both call traces in the node's console.log. " + allowed},
+	{KFENCE, Failed, "the kernel used memory that is not its to use (KFENCE)",
+		"Read the report in the node's console.log: where the memory was used, allocated and freed. " + allowed},
+	{UBSAN, Failed, "the kernel computed what its language does not define (UBSAN)",
+		"Read the report in the node's console.log: it names file and line. " + allowed},
+	{Lockdep, Failed, "the kernel took or released locks in an order that can deadlock (lockdep)",
+		"Read the report in the node's console.log: it lists the locks and who holds them. " + allowed},
+	{AtomicSleep, Failed, "the kernel slept where it must not",
+		"Read the call trace in the node's console.log: it shows who slept and what forbade it. " + allowed},
+	{RefCount, Failed, "the kernel counted references of an object wrong",
+		"Read the call trace in the node's console.log: it shows who took or gave back one too many. " + allowed},
+	{ListCorruption, Failed, "the kernel found a list of its own damaged",
+		"Read the call trace in the node's console.log: somebody freed or added an entry twice. " + allowed},
+	{SoftLockup, Failed, "the kernel let no program run for seconds (soft lockup)",
+		"Read the call trace in the node's console.log: it shows what kept the processor. A host that stood still for seconds has the same effect. " + allowed},
+	{HardLockup, Failed, "the kernel took no interrupt for seconds (hard lockup)",
+		"Read the call trace in the node's console.log: it shows what kept the processor. A host that stood still for seconds has the same effect. " + allowed},
+	{HungTask, Failed, "a program hung inside the kernel",
+		"Read the program's call trace in the node's console.log: it shows what it waits for. " + allowed},
+	{RCUStall, Failed, "the kernel waited in vain for a processor to pass a quiet moment (RCU stall)",
+		"Read the call trace in the node's console.log: it shows what kept the processor. A host that stood still for seconds has the same effect. " + allowed},
+	{WorkqueueStall, Failed, "the kernel's deferred work did not get done (workqueue lockup)",
+		"Read the list of busy workers in the node's console.log. " + allowed},
+	{OutOfMemory, Failed, "the machine ran out of memory",
+		"Read the table of programs and their memory in the node's console.log; the named one may be the victim, not the cause. " + allowed},
+	{DeviceLeak, Failed, "the kernel could not get rid of a network device",
+		"Look for what still uses the device: the message repeats with the number of references. " + allowed},
+	{IOError, Failed, "a device of the machine failed to read or write",
+		"Read the lines before it in the node's console.log, and the node's qemu.log. " + allowed},
+	{ProgramFault, Failed, "a program died of a fault: it used memory or an instruction that it must not",
+		"Look the address up in the program (`addr2line -e PROGRAM ADDRESS`, the value behind `ip`), less the start of the mapping in brackets. " + allowed},
+	{GoPanic, Failed, "a Go program panicked, or its runtime gave up",
+		"Read the stack in the node's journal.jsonl. " + allowed},
+	{DataRace, Failed, "a program used one variable from two threads at once (data race)",
+		"Read both stacks in the node's journal.jsonl. " + allowed},
+	{Sanitizer, Failed, "a program's sanitizer reported a fault",
+		"Read the report in the node's journal.jsonl. " + allowed},
+	{ProgramAbort, Failed, "a program ended itself, because something in it is broken",
+		"Read the program's last lines in the node's journal.jsonl. " + allowed},
+	{MarkerFail, Failed, "a program printed a line that says FAIL",
+		"Read the node's journal.jsonl around that line. " + allowed},
 	{MarkerTimeout, Failed, "an awaited line did not come before its deadline",
 		"Compare the awaited pattern with the node's last lines; -within on the step gives it longer."},
 	{MarkerUnexpected, Failed, "a line came that must not come",
@@ -95,6 +175,10 @@ var reasons = []ReasonInfo{
 		"Compare the durations of the steps in summary.json with those of a run that passed."},
 	{StepFailed, Failed, "a step of the script failed",
 		"Read the step's message; its output is in events.jsonl."},
+	{KeyLeaked, Failed, "a secret key is in what a node printed",
+		"Find what prints it at the place that is named, and do not publish this record."},
+	{LogIncomplete, Broken, "not all that a node printed could be looked at, so nothing can be said about lines that must not come",
+		"Have the node print less, or look earlier, where the message names a limit; else look for what keeps the node's lines from arriving."},
 	{NeverTouched, Unproven, "every step held, but a fault that was asked for never touched a frame or a machine",
 		"Have something happen while the fault is in force, or say -maybe where it need not touch anything."},
 	{WorkerDied, Broken, "the process that ran the scenario ended without a verdict",

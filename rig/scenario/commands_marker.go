@@ -19,7 +19,8 @@ func markerCommands() []command {
 			name:    "marker",
 			summary: "waits until a line of that node matches",
 			detail: "Each node has a cursor: a match moves it behind that line, so a sequence of `marker`s is an ordered ladder; " +
-				"`-from start` looks at the whole log. With `!`: no match may appear within D.\n" +
+				"`-from start` looks at the whole log. With `!`: no match may appear within D, and every line was looked at: " +
+				"where one was lost, or is no longer kept (64 MiB of a node's last lines are), the step fails.\n" +
 				"With `*` for NODE every node must have such a line. `-count N` waits for the N-th matching line.",
 			forms: []form{{
 				flags: []flag{
@@ -53,8 +54,8 @@ func markerCommands() []command {
 		},
 		{
 			name: "allow",
-			summary: "this scenario expects lines that otherwise fail a run at once " +
-				"(kernel panic or oops, `SELFTEST: … FAIL`, Go panic)",
+			summary: "this scenario expects lines that otherwise fail a run at once: " +
+				"reports of kernels and programs that something is broken (docs/reports.md), and `SELFTEST: … FAIL`",
 			forms: []form{{args: []argument{{name: "REGEXP", kind: pattern}}}},
 			run:   runAllow,
 		},
@@ -106,7 +107,14 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 	if n := c.count(1); n > 1 {
 		awaited = fmt.Sprintf("%d lines of node %s that match %q", n, node, re)
 	}
-	var late *deadlineError
+	var (
+		late    *deadlineError
+		lacking *console.IncompleteError
+	)
+	unseen := ""
+	if errors.As(err, &lacking) {
+		unseen = "; " + lacking.Why
+	}
 	switch {
 	case err == nil && c.st.not:
 		return &stepError{reason: record.MarkerUnexpected, node: node, awaited: "no line of node " + node + " that matches " + fmt.Sprintf("%q", re),
@@ -114,6 +122,9 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 	case err == nil:
 		e.moveCursor(node, last.Seq+1)
 		return nil
+	case c.st.not && errors.As(context.Cause(ctx), &late) && lacking != nil:
+		return &stepError{reason: record.LogIncomplete, node: node, awaited: "no line of node " + node + " that matches " + fmt.Sprintf("%q", re), trouble: true,
+			err: fmt.Errorf("it cannot be said that no line of node %s matches %q: %s", node, re, lacking.Why)}
 	case c.st.not && errors.As(context.Cause(ctx), &late):
 		return nil
 	}
@@ -121,7 +132,7 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 	if n := c.count(1); n > 1 {
 		came = fmt.Sprintf(", only %d came", n-left)
 	}
-	return missing(ctx, node, awaited, came+"; "+sinceCursor(log, from), missedMarker(log, cursor, c.arg("REGEXP"), re), err)
+	return missing(ctx, node, awaited, came+"; "+sinceCursor(log, from)+unseen, missedMarker(log, cursor, c.arg("REGEXP"), re), err)
 }
 
 // missing is the error of a wait for lines of a node that ended with err, without

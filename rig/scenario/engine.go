@@ -88,6 +88,8 @@ type Engine struct {
 	mu        sync.Mutex
 	allowed   []*regexp.Regexp
 	fatal     *NodeError
+	reports   int                     // that have begun, see Suspect
+	told      chan struct{}           // closed when there are none; nil when nobody waits for that
 	steppedIn []string                // what persons did
 	cancel    context.CancelCauseFunc // ends what is running; nil when nothing is
 }
@@ -179,7 +181,7 @@ func (e *Engine) end(ctx context.Context, st *Statement, err error) Outcome {
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		settle(ctx, err)
+		e.settle(ctx, err)
 		f := e.failure(ctx, st, e.steps, err)
 		e.endJobs()
 		return Outcome{Result: f.Reason.Info().Result, Failure: f}
@@ -292,7 +294,7 @@ func (e *Engine) Do(ctx context.Context, line string, tell func(record.Event)) e
 	if err == nil || errors.As(err, &end) {
 		return err
 	}
-	settle(ctx, err)
+	e.settle(ctx, err)
 	failure := e.failure(ctx, st, e.steps, err)
 	if ctx.Err() != nil {
 		e.takeFatal() // it is this failure
@@ -323,6 +325,50 @@ func (e *Engine) Fail(ne *NodeError) {
 	if expected {
 		e.emit(record.Event{Kind: record.KindWarning, Node: ne.Node, Text: "allowed: " + ne.Text})
 	}
+}
+
+// Suspect says that a node has begun to report something for which Fail will be
+// called, unless it is allowed, before done is. A step that fails meanwhile does so for
+// that reason, not for what followed from it.
+func (e *Engine) Suspect() (done func()) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.reports++
+	return func() {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.reports--
+		if e.reports == 0 && e.told != nil {
+			close(e.told)
+			e.told = nil
+		}
+	}
+}
+
+// awaitReports returns when no report is being read, or ctx has ended with one.
+func (e *Engine) awaitReports(ctx context.Context) {
+	e.mu.Lock()
+	if e.reports == 0 {
+		e.mu.Unlock()
+		return
+	}
+	if e.told == nil {
+		e.told = make(chan struct{})
+	}
+	told := e.told
+	e.mu.Unlock()
+	select {
+	case <-told:
+	case <-ctx.Done():
+	}
+}
+
+// Befell returns what Fail was given that the script has not ended with, nil when
+// nothing was: a report whose last lines came after the last statement.
+func (e *Engine) Befell() *NodeError {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.fatal
 }
 
 // watch returns a context that ends with Fail, and what to call when it is no

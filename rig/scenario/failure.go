@@ -85,6 +85,10 @@ func (e *Engine) failure(ctx context.Context, st *Statement, n int, err error) *
 	if errors.As(err, &se) {
 		f.Reason, f.Node, f.Awaited, f.Next = se.reason, se.node, se.awaited, se.next
 	}
+	if what, ok := record.Exhausted(err); ok && (f.Reason == record.StepFailed || f.Reason == record.Internal) {
+		f.Reason, f.Next = record.HostExhausted, ""
+		f.Message = "this host ran out of " + what + ": " + f.Message
+	}
 	if errors.Is(err, errQuit) {
 		f.Reason, f.Node, f.Step = record.Stopped, "", 0
 		f.Message += ", in front of this line"
@@ -104,8 +108,9 @@ func (e *Engine) failure(ctx context.Context, st *Statement, n int, err error) *
 
 // settle gives the true cause a moment to show up when a step failed because a
 // machine stopped answering: a panic or an exit is noticed elsewhere, a little
-// later than the broken connection.
-func settle(ctx context.Context, err error) {
+// later than the broken connection. A report that has begun is waited for in any case.
+func (e *Engine) settle(ctx context.Context, err error) {
+	e.awaitReports(ctx)
 	const moment = 500 * time.Millisecond
 	var se *stepError
 	if !errors.As(err, &se) || (se.reason != record.AgentLost && se.reason != record.NodeExited) {

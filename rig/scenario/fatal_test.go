@@ -67,7 +67,7 @@ func TestFailEndsAtOnce(t *testing.T) {
 					b.engine.Fail(&NodeError{Node: "B", Reason: record.NodeExited, Err: errors.New("a later one")})
 				}()
 				f := b.fails("up\n"+script+"\nexec A true\n", record.KernelPanic, 2+strings.Count(script, "\n"),
-					"node B: a node's kernel panicked or reported an oops: Kernel panic - not syncing")
+					"node B: the kernel panicked: Kernel panic - not syncing")
 				if took := time.Since(start); took != 1234*time.Millisecond {
 					t.Errorf("took %s", took)
 				}

@@ -244,7 +244,7 @@ func (p *player) failed(outer context.Context, st *Statement, err error) Move {
 	}
 	s := Stand{Why: WhyInterrupted, File: st.File, Line: st.Line, Text: st.Text, Step: e.steps}
 	if !held {
-		settle(p.ctx, err)
+		e.settle(p.ctx, err)
 		s.Why, s.Failure = WhyFailed, e.failure(p.ctx, st, e.steps, err)
 	}
 	move := p.move(outer, s)

@@ -37,7 +37,7 @@ func (t *text) append(p []byte) {
 // whole returns the output, or an error if a part of it was dropped.
 func (t *text) whole(name string) ([]byte, error) {
 	if t.lost > 0 {
-		return nil, &stepError{reason: record.StepFailed,
+		return nil, &stepError{reason: record.StepFailed, trouble: true,
 			next: "Let the program write to a file on its node and `pull` that.",
 			err:  fmt.Errorf("%s is incomplete: it has more than %d MiB", name, maxKept>>20)}
 	}

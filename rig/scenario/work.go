@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"dsoftbus-rig/rig/record"
 )
 
 // maxRead bounds the files that are compared and searched, which is done in memory.
@@ -30,7 +32,8 @@ func (e *Engine) read(name string) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	if info.Size() > maxRead {
-		return nil, fmt.Errorf("read %s: it has %d bytes, the limit is %d; compare digests instead (sha256)", name, info.Size(), maxRead)
+		return nil, &stepError{reason: record.StepFailed, trouble: true, next: "Compare digests instead (sha256).",
+			err: fmt.Errorf("read %s: it has %d bytes, the limit is %d", name, info.Size(), maxRead)}
 	}
 	data := make([]byte, info.Size())
 	n, err := f.ReadAt(data, 0)

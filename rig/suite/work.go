@@ -154,6 +154,7 @@ func (p *play) run(ctx context.Context) record.Event {
 		return brokenHost(errors.Join(err, network.Close()))
 	}
 	world.OnFailure(engine.Fail)
+	world.OnReport(engine.Suspect)
 	world.OnFreeze(suspends(engine))
 	world.OnStop(p.alive.stopped)
 	p.reachable(ctx, engine, world)
@@ -162,7 +163,7 @@ func (p *play) run(ctx context.Context) record.Event {
 	outcome := engine.Run(ctx, script)
 	p.phase("script", time.Since(begin)-world.UpTime())
 
-	if outcome.Failure != nil && outcome.Failure.Reason == record.KernelPanic {
+	if outcome.Failure != nil {
 		world.DumpPanicked(context.WithoutCancel(ctx))
 	}
 	if p.job.Hardware.Cover && ctx.Err() == nil { // whoever ends a run waits for nothing
@@ -178,6 +179,9 @@ func (p *play) run(ctx context.Context) record.Event {
 		p.capture.Drop()
 	}
 	world.Close()
+	if ctx.Err() == nil { // whoever ends a run waits for nothing
+		outcome = p.examine(engine, world, outcome)
+	}
 	// The network goes with this process's namespace, when nobody waits for it any
 	// more: taking bridge and taps away one by one takes the kernel 70 ms.
 	if err := engine.Close(); err != nil {
@@ -286,6 +290,10 @@ func broken(reason record.Reason, result record.Result, err error) record.Event 
 		reason, result = record.RunTimeout, record.RunTimeout.Info().Result
 	case errors.Is(err, worker.ErrInterrupted):
 		reason, result = record.Stopped, record.Interrupted
+	case reason == record.Internal || reason == record.ImageFailed:
+		if what, ok := record.Exhausted(err); ok {
+			reason, err = record.HostExhausted, fmt.Errorf("this host ran out of %s: %w", what, err)
+		}
 	}
 	return record.Event{Result: result, Failure: &record.Failure{Reason: reason, Message: err.Error()}}
 }
