@@ -21,31 +21,77 @@ import (
 // A Locator takes in a scenario's events. Its methods may be called concurrently.
 type Locator struct {
 	mu     sync.Mutex
-	steps  map[int]time.Time // when each began
-	faults []string          // in force, as they were asked for
+	steps  map[int]time.Time    // when each began
+	faults []*fault             // all there were, as they began
+	ups    map[string]time.Time // when each node was last ready
+}
+
+// A fault is one of the scenario's.
+type fault struct {
+	name, node, text string
+	begin, end       time.Time // end is zero for one in force
+}
+
+// String returns the fault as it was asked for: "link B down".
+func (f *fault) String() string {
+	return strings.TrimSpace(f.name + " " + strings.TrimSpace(f.node+" "+f.text))
 }
 
 // New returns a Locator.
-func New() *Locator { return &Locator{steps: map[int]time.Time{}} }
+func New() *Locator { return &Locator{steps: map[int]time.Time{}, ups: map[string]time.Time{}} }
 
 // Event takes in an event.
 func (l *Locator) Event(e record.Event) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	switch e.Kind {
-	case record.KindStepStart:
+	switch {
+	case e.Kind == record.KindStepStart:
 		l.steps[e.Step] = e.Time
-	case record.KindFault:
-		text := strings.TrimSpace(e.Name + " " + strings.TrimSpace(e.Node+" "+e.Text))
-		switch e.State {
-		case record.FaultInjected:
-			if !slices.Contains(l.faults, text) && e.Name != "clock" {
-				l.faults = append(l.faults, text)
-			}
-		case record.FaultHealed:
-			l.faults = slices.DeleteFunc(l.faults, func(f string) bool { return f == text })
+	case e.Kind == record.KindNode && e.State == record.StateReady:
+		l.ups[e.Node] = e.Time
+	case e.Kind == record.KindFault:
+		l.fault(e)
+	}
+}
+
+// fault notes the begin and the end of a fault. A clock that was set is never in force, and a machine that was reset is over with being
+// that when it is seen to be ready again.
+func (l *Locator) fault(e record.Event) {
+	f := &fault{name: e.Name, node: e.Node, text: e.Text, begin: e.Time}
+	i := slices.IndexFunc(l.faults, func(other *fault) bool { return other.end.IsZero() && other.String() == f.String() })
+	switch {
+	case e.Name == "clock":
+	case e.State == record.FaultInjected && i < 0:
+		l.faults = append(l.faults, f)
+	case i >= 0 && (e.State == record.FaultHealed || e.State == record.FaultObserved && e.Name == "reset"):
+		l.faults[i].end = e.Time
+	}
+}
+
+// inForce returns the faults that had begun at a time and not ended, in the order in which they began. A zero time is now.
+func (l *Locator) inForce(at time.Time) []*fault {
+	var in []*fault
+	for _, f := range l.faults {
+		if at.IsZero() && f.end.IsZero() || !at.IsZero() && !f.begin.After(at) && (f.end.IsZero() || f.end.After(at)) {
+			in = append(in, f)
 		}
 	}
+	return in
+}
+
+// changed returns when something between two nodes was last mended: a fault ended, or one of them came up.
+func (l *Locator) changed(at time.Time, nodes ...string) (last time.Time) {
+	for _, f := range l.faults {
+		if !f.end.IsZero() && !f.end.After(at) && f.end.After(last) {
+			last = f.end
+		}
+	}
+	for _, node := range nodes {
+		if up := l.ups[node]; !up.After(at) && up.After(last) {
+			last = up
+		}
+	}
+	return last
 }
 
 // A Scene is what there is to look at.
@@ -66,28 +112,67 @@ var (
 	wantsAnnounce = regexp.MustCompile(`peer learned (node-[a-z0-9]+)`)
 )
 
-// Explain returns a failure with its true class and the evidence for it: the faults in force, whatever it is, and what was missing where a session was
-// wanted. It does not change what it is given.
+// Explain returns a failure with its true class, a sentence that says what it means, and the evidence for it: the faults in force when it happened, whatever it is, and
+// what was missing first where a session was wanted. It does not change what it is given.
 func (l *Locator) Explain(f *record.Failure, s Scene) *record.Failure {
 	if f == nil {
 		return nil
 	}
 	out := *f
 	l.mu.Lock()
-	begin, faults := l.steps[f.Step], slices.Clone(l.faults)
-	l.mu.Unlock()
+	defer l.mu.Unlock()
+	faults := l.inForce(s.End)
 	if peer := missed(f, s.Nodes); peer != "" && !s.End.IsZero() {
-		if begin.IsZero() || s.End.Sub(begin) < least {
-			begin = s.End.Add(-least)
+		c := newCase(f.Node, peer, l.since(f, peer, s), s)
+		if reason, evidence := c.judge(); reason != "" {
+			out.Reason, out.Next, out.Evidence = reason, "", slices.Concat(evidence, f.Evidence)
+			out.Said = c.sentence(reason, faults)
 		}
-		if reason, evidence := newCase(f.Node, peer, begin, s).judge(); reason != "" {
-			out.Reason, out.Next, out.Evidence = reason, "", evidence
-		}
+	}
+	if line, _, _ := strings.Cut(f.Message, "\n"); out.Said == "" && f.Reason.Reported() && line != "" {
+		out.Said = line
 	}
 	for _, fault := range faults {
-		out.Evidence = append(out.Evidence, "in force: "+fault)
+		out.Evidence = append(slices.Clip(out.Evidence), "in force: "+fault.String())
 	}
 	return &out
+}
+
+// since returns the time from which on it counts what crossed between two nodes without a session: since the step began, or since
+// they lost the session that they had. What is missing first then keeps the rest from happening: a peer that cannot be reached is forgotten in the end, and
+// is not even dialled any more. Times before something was mended tell of what is over.
+func (l *Locator) since(f *record.Failure, peer string, s Scene) time.Time {
+	begin := l.steps[f.Step]
+	if begin.IsZero() || s.End.Sub(begin) < least {
+		begin = s.End.Add(-least)
+	}
+	lost := lostAt(s, f.Node, peer)
+	if lost.IsZero() {
+		lost = lostAt(s, peer, f.Node)
+	}
+	if changed := l.changed(s.End, f.Node, peer); lost.Before(changed) {
+		lost = changed
+	}
+	if !lost.IsZero() && lost.Before(begin) {
+		begin = lost
+	}
+	return begin
+}
+
+// lostAt returns when a node said that it lost its session with another one; zero when it has one, or never had.
+func lostAt(s Scene, node, peer string) (at time.Time) {
+	id := scenario.DeviceID(peer)
+	for _, line := range s.Lines(node) {
+		switch line.Text {
+		case "dsoftbusd: session lost " + id:
+			if at.IsZero() {
+				at = line.Time
+			}
+		case "dsoftbusd: cross-vm session ok " + id:
+			at = time.Time{}
+		}
+	}
+	return at
 }
 
 // missed returns the node with which the failure's node had no session, "" if none was missing.
@@ -123,6 +208,7 @@ func nodeOf(nodes []string, id string) string {
 
 // A pair is two nodes that have no session, in a stretch of time.
 type pair struct {
+	wanting, peer     string // the one whose step failed, and the other
 	dialler, acceptor string // by the contract, the one with the smaller id dials
 	begin, end        time.Time
 	scene             Scene
@@ -141,7 +227,7 @@ type attempt struct {
 }
 
 func newCase(one, other string, begin time.Time, s Scene) *pair {
-	p := &pair{dialler: one, acceptor: other, begin: begin, end: s.End, scene: s, announced: map[string]int{}}
+	p := &pair{wanting: one, peer: other, dialler: one, acceptor: other, begin: begin, end: s.End, scene: s, announced: map[string]int{}}
 	if scenario.DeviceID(other) < scenario.DeviceID(one) {
 		p.dialler, p.acceptor = other, one
 	}

@@ -20,6 +20,8 @@ import (
 type fault struct {
 	verb, node, text string
 	maybe            bool
+	inside           bool   // the node's own kernel does it, and it ends with the machine
+	counted          uint64 // of such a one: how much it had touched when it was last asked
 
 	// count says how much it has touched so far; end ends it and says how much that was
 	// in all.
@@ -285,7 +287,6 @@ func (n *Node) impairInside(ctx context.Context, f *fault, i scenario.Impairment
 		return err
 	}
 	// The machine, and its fault with it, may end before the fault is counted.
-	var last uint64
 	count := func(method string, args any) func(context.Context) (uint64, error) {
 		return func(ctx context.Context) (uint64, error) {
 			n.mu.Lock()
@@ -293,19 +294,19 @@ func (n *Node) impairInside(ctx context.Context, f *fault, i scenario.Impairment
 			agent := l.agent
 			n.mu.Unlock()
 			if !same {
-				return last, nil
+				return f.counted, nil
 			}
 			var s agentapi.ImpairmentStatistics
 			if err := agent.Call(ctx, method, args, &s); err != nil {
-				return last, n.agentError(l, err)
+				return f.counted, n.agentError(l, err)
 			}
 			if s.Set || method == agentapi.MethodImpair {
-				last = s.Dropped
+				f.counted = s.Dropped
 				if !onlyLoss {
-					last += s.Packets + s.Queued
+					f.counted += s.Packets + s.Queued
 				}
 			}
-			return last, nil
+			return f.counted, nil
 		}
 	}
 	f.count = count(agentapi.MethodImpairment, nil)
@@ -317,6 +318,7 @@ func (n *Node) impairInside(ctx context.Context, f *fault, i scenario.Impairment
 		return n.agentError(l, err)
 	}
 	f.text += " (by the node itself)"
+	f.inside = true
 	return nil
 }
 

@@ -62,6 +62,8 @@ type Node struct {
 	life  *life // nil when it is not up
 	keyed bool  // its dsoftbusd was started with a key log, in this life or another
 	boots int   // how many boots the journal has lines of
+
+	crashed bool // its power was cut, and it has none yet
 }
 
 // A life is one machine of a node, from its start to its end.
@@ -113,6 +115,7 @@ func (n *Node) boot(ctx context.Context, cold bool, pairings []device.Pairing) e
 		}
 		return n.wrap(record.Internal, err)
 	}
+	n.endCrash()
 	if l.clone {
 		return nil
 	}

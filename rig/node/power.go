@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 
 	"dsoftbus-rig/rig/guest"
 	"dsoftbus-rig/rig/record"
@@ -94,6 +95,7 @@ func (n *Node) setPaused(l *life, paused bool) {
 func (n *Node) crash(ctx context.Context) error {
 	n.mu.Lock()
 	up := n.life != nil && n.life.machine.Err() == nil
+	paused := up && n.life.paused
 	n.mu.Unlock()
 	if !up {
 		return n.ready()
@@ -102,7 +104,11 @@ func (n *Node) crash(ctx context.Context) error {
 	n.saveCoverage(ctx)
 	n.fault("crash", record.FaultAsked)
 	n.down() // returns when the process is gone
+	n.mu.Lock()
+	n.crashed = true
+	n.mu.Unlock()
 	n.fault("crash", record.FaultInjected)
+	n.endWithMachine(paused)
 	n.fault("crash", record.FaultObserved)
 	return nil
 }
@@ -125,7 +131,7 @@ func (n *Node) reset(ctx context.Context) error {
 		n.mu.Unlock()
 		return fmt.Errorf("node %s is being reset already", n.name)
 	}
-	old := l.agent
+	old, paused := l.agent, l.paused
 	l.agent, l.paused, l.fallen, l.reset = nil, false, false, happened
 	n.mu.Unlock()
 	n.fault("reset", record.FaultAsked)
@@ -146,6 +152,7 @@ func (n *Node) reset(ctx context.Context) error {
 		l.recorded.about.Resets++ // by one who resets at a time, and read when the machine has ended
 	}
 	n.fault("reset", record.FaultInjected)
+	n.endWithMachine(paused)
 	from := n.log.Len()
 	// A machine that was paused is reset, and still paused.
 	err := n.goOn(ctx, l)
@@ -171,14 +178,47 @@ func (n *Node) reset(ctx context.Context) error {
 	if err := n.reached(l, agent); err != nil {
 		return err
 	}
-	n.fault("reset", record.FaultObserved)
 	if err := n.configure(ctx, n.world.pairings(n)); err != nil {
 		return err
 	}
 	if l.serving {
-		return n.startServices(ctx)
+		if err := n.startServices(ctx); err != nil {
+			return err
+		}
 	}
+	// With that it is over, too: until here the node is not what it was.
+	n.fault("reset", record.FaultObserved)
 	return nil
+}
+
+// endWithMachine ends what is no more when a machine was switched off or began anew:
+// a pause, and what its own kernel did to its frames.
+func (n *Node) endWithMachine(paused bool) {
+	if paused {
+		n.fault("pause", record.FaultHealed)
+	}
+	w := n.world
+	w.faults.mu.Lock()
+	defer w.faults.mu.Unlock()
+	w.faults.open = slices.DeleteFunc(w.faults.open, func(f *fault) bool {
+		if !f.inside || f.node != n.name {
+			return false
+		}
+		w.judge(f, f.counted)
+		w.tell(f, record.FaultHealed, f.counted)
+		return true
+	})
+}
+
+// endCrash ends the fault of a node that lay without power, and runs again.
+func (n *Node) endCrash() {
+	n.mu.Lock()
+	crashed := n.crashed
+	n.crashed = false
+	n.mu.Unlock()
+	if crashed {
+		n.fault("crash", record.FaultHealed)
+	}
 }
 
 // fault records what became of a fault of this node's machine.

@@ -2,6 +2,7 @@ package node
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,25 +16,51 @@ import (
 type report struct {
 	class  record.Reason
 	form   *regexp.Regexp
+	begins bool   // the form is what a message begins with, not a text anywhere in a line
 	shown  string // the form as docs show it
 	source string // what prints it
 }
 
-// messageHead is where a message of the kernel begins: at the line's start, or
-// behind what printk puts in front, which may follow text of another writer that
-// had no newline. A level is there only on consoles that show it, a caller (a
-// task or a processor) only with CONFIG_PRINTK_CALLER.
-const messageHead = `(?:^(?:<\d{1,3}>)?|\[ *\d+\.\d+\])(?:\[ *[TC]\d+\])? ?`
+// stamp is what printk puts in front of a message, which may follow text of another
+// writer that had no newline. A caller (a task or a processor) is there only with
+// CONFIG_PRINTK_CALLER.
+var stamp = regexp.MustCompile(`\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ?`)
+
+// bare is what stands in front of a message on a console without time stamps: a level
+// on some, a caller on others.
+var bare = regexp.MustCompile(`^(?:<\d{1,3}>)?(?:\[ *[TC]\d+\] )?`)
+
+// messages returns what each message of the kernel in a line begins with: at the
+// line's start, and behind each time stamp.
+func messages(line string) []string {
+	all := []string{line[len(bare.FindString(line)):]}
+	if strings.IndexByte(line, '[') < 0 {
+		return all
+	}
+	for _, at := range stamp.FindAllStringIndex(line, -1) {
+		all = append(all, line[at[1]:])
+	}
+	return all
+}
 
 // message makes a report of what a kernel's message begins with.
 func message(class record.Reason, form, source string) report {
-	return report{class, regexp.MustCompile(messageHead + `(?:` + form + `)`), form, source}
+	return report{class, regexp.MustCompile(`^(?:` + form + `)`), true, form, source}
 }
 
 // anywhere makes a report of a text that nothing else prints, wherever it is in a
-// line: consoles without time stamps do not show where a message begins.
+// line: consoles without time stamps do not show where a message begins. It begins
+// with a fixed text, by which it is looked for quickly.
 func anywhere(class record.Reason, form, source string) report {
-	return report{class, regexp.MustCompile(form), "… " + form, source}
+	return report{class, regexp.MustCompile(form), false, "… " + form, source}
+}
+
+// matches reports whether a line of which these are the messages has the report.
+func (r *report) matches(line string, messages []string) bool {
+	if !r.begins {
+		return r.form.MatchString(line)
+	}
+	return slices.ContainsFunc(messages, r.form.MatchString)
 }
 
 // kernelReports are the kernel's, on the console. Of several that match a line the
@@ -58,6 +85,7 @@ var kernelReports = []report{
 	message(record.RefCount, `refcount_t: `, "refcount_warn_saturate, lib/refcount.c"),
 	message(record.RefCount, `WARNING: (?:CPU: \d+ PID: \d+ at )?lib/refcount\.c`, "the same, where its first line was lost"),
 	message(record.ListCorruption, `(?:list_add|list_del|slist|hlist|plist)\w*(?: double add| corruption)`, "__list_add_valid_or_report, __list_del_entry_valid_or_report, lib/list_debug.c"),
+	message(record.ListCorruption, `kernel BUG at lib/list_debug\.c`, "the same, where its first line was lost"),
 	anywhere(record.KernelOops, `BUG: (?:unable to handle |[Uu]nable to handle kernel |kernel NULL pointer dereference|stack guard page was hit|(?:TASK|IRQ|NMI|DB|DF|MC) stack guard page)`,
 		"show_fault_oops, arch/x86/mm/fault.c; handle_stack_overflow, arch/x86/kernel/traps.c"),
 	message(record.KernelOops, `Unable to handle kernel `, "die_kernel_fault, arch/arm64/mm/fault.c"),
@@ -72,14 +100,14 @@ var kernelReports = []report{
 		"print_cpu_stall, print_other_cpu_stall, kernel/rcu/tree_stall.h; synchronize_rcu_expedited_wait, kernel/rcu/tree_exp.h; check_all_holdout_tasks, kernel/rcu/tasks.h"),
 	message(record.RCUStall, `(?:rcu: )?\w+ kthread (?:timer wakeup didn't happen|starved) for `, "rcu_check_gp_kthread_starvation, kernel/rcu/tree_stall.h"),
 	message(record.OutOfMemory, `(?:Memory cgroup )?[Oo]ut of memory(?: \(.*\))?: Kill`, "__oom_kill_process, mm/oom_kill.c, global and of a cgroup"),
-	message(record.OutOfMemory, `Out of memory and no killable processes|System is deadlocked on memory|.*: page allocation failure: order:`, "out_of_memory, mm/oom_kill.c; warn_alloc, mm/page_alloc.c"),
+	message(record.OutOfMemory, `Out of memory and no killable processes|System is deadlocked on memory|.{1,16}: page allocation failure: order:`, "out_of_memory, mm/oom_kill.c; warn_alloc, mm/page_alloc.c"),
 	message(record.DeviceLeak, `unregister_netdevice: waiting for \S+ to become free`, "netdev_wait_allrefs_any, net/core/dev.c"),
 	message(record.IOError, `(?:\w+: )?(?:critical \w+|I/O|protection|timeout|recoverable transport|reservation conflict) error, dev \S+, sector `, "blk_print_req_error, block/blk-mq.c"),
 	message(record.IOError, `Buffer I/O error on dev|(?:\w+-fs|\w+FS) error \(device |XFS \(\S+\): .*[Cc]orruption|SQUASHFS error: `, "buffer_io_error, fs/buffer.c; the file systems"),
 	message(record.ProgramFault, `.{1,16}\[\d+\]: segfault at `, "show_signal_msg, arch/x86/mm/fault.c"),
 	message(record.ProgramFault, `(?:traps: )?.{1,16}\[\d+\]:? (?:trap )?(?:general protection|invalid opcode|divide error|stack segment|segment not present|alignment check|int3|bounds|overflow|control protection)(?: fault)? ip:`,
 		"do_trap_no_signal, exc_general_protection, arch/x86/kernel/traps.c"),
-	message(record.ProgramFault, `(?:signal: )?.{1,16}\[\d+\]:? bad frame in |potentially unexpected fatal signal \d+|.*: unhandled (?:level \d )?(?:translation|permission|exception|alignment)`,
+	message(record.ProgramFault, `(?:signal: )?.{1,16}\[\d+\]:? bad frame in |potentially unexpected fatal signal \d+|.{1,16}\[\d+\]: unhandled (?:level \d )?(?:translation|permission|exception|alignment)`,
 		"signal_fault, arch/x86/kernel/signal.c; print_fatal_signal, kernel/signal.c; arm64"),
 	message(record.KernelBug, `BUG: |kmemleak: \d+ new suspected memory leaks`, "every other BUG: of the kernel; kmemleak_scan, mm/kmemleak.c"),
 	message(record.KernelWarning, `WARNING: `, "__warn, kernel/panic.c, and every other WARNING: of the kernel"),
@@ -87,7 +115,7 @@ var kernelReports = []report{
 
 // harmless are messages of a kernel in which nothing is broken although they begin
 // like a report.
-var harmless = regexp.MustCompile(messageHead + `WARNING: workqueue cpumask: online intersect > possible intersect`)
+var harmless = regexp.MustCompile(`^WARNING: workqueue cpumask: online intersect > possible intersect`)
 
 // stream says where a program prints a report.
 type stream int
@@ -104,7 +132,7 @@ type programReport struct {
 }
 
 func program(class record.Reason, where stream, form, source string) programReport {
-	return programReport{report{class, regexp.MustCompile(form), form, source}, where}
+	return programReport{report{class, regexp.MustCompile(form), false, form, source}, where}
 }
 
 // programReports are those of programs, in the journal.
@@ -116,10 +144,11 @@ var programReports = []programReport{
 	program(record.GoPanic, onStderr, `^panic: |^fatal error: |^unexpected fault address |^SIG(?:SEGV|BUS|FPE|ILL|ABRT|TRAP|SYS): |`+
 		`^runtime: (?:goroutine stack exceeds |out of memory|program exceeds |failed to create new OS thread|bad pointer|pointer \S+ to )`,
 		"Go: printpanics, runtime/panic.go; fatalthrow and throw, the same; sigpanic, runtime/signal_unix.go; newstack, runtime/stack.go"),
-	program(record.GoPanic, onStderr, `panic: runtime error: |fatal error: (?:all goroutines are asleep - deadlock!|concurrent map )`, "the same behind other text without a newline"),
+	program(record.GoPanic, onStderr, `panic: runtime error: `, "the same behind other text without a newline"),
+	program(record.GoPanic, onStderr, `fatal error: (?:all goroutines are asleep - deadlock!|concurrent map )`, "the same"),
 	program(record.ProgramAbort, onStderr, `^\*\*\* .* detected \*\*\*: terminated|^(?:double free or corruption|free\(\): |malloc\(\): |realloc\(\): |munmap_chunk\(\): |corrupted (?:size|double))`,
 		"glibc: __fortify_fail, debug/fortify_fail.c; malloc_printerr, malloc/malloc.c"),
-	program(record.ProgramAbort, onStderr, `^terminate called |: Assertion .* failed\.$|^thread '.*' (?:\(\d+\) )?panicked at `, "C++'s std::terminate; __assert_fail of C; Rust's panic hook"),
+	program(record.ProgramAbort, onStderr, `^terminate called |^\S+: .*: Assertion .* failed\.$|^thread '.*' (?:\(\d+\) )?panicked at `, "C++'s std::terminate; __assert_fail of C; Rust's panic hook"),
 	program(record.ProgramAbort, onStderr, `^(?:Segmentation fault|Aborted|Bus error|Illegal instruction|Floating point exception|Trace/breakpoint trap)(?: \(core dumped\))?$`, "a shell, of a program that it ran"),
 }
 
@@ -128,7 +157,7 @@ var programReports = []programReport{
 var goHead = regexp.MustCompile(`^goroutine \d+ .*\[running.*\]:$`)
 
 // goBegin are lines behind which one goroutine's stack is no news.
-var goBegin = regexp.MustCompile(`^(?:panic|fatal error|SIG[A-Z0-9]+): |panic: runtime error: |fatal error: (?:all goroutines|concurrent map)`)
+var goBegin = regexp.MustCompile(`^(?:panic|fatal error|SIG[A-Z0-9]+): `)
 
 // goOwn begins a stack that a program that runs on prints by itself.
 const goOwn = "runtime/debug.Stack("
@@ -150,8 +179,9 @@ const unitKernel = "kernel"
 // its unit must be quiet before the report is whole.
 func fatal(l console.Line) (record.Reason, time.Duration) {
 	if l.Unit == unitKernel {
+		said := messages(l.Text)
 		for _, r := range kernelReports {
-			if r.form.MatchString(l.Text) && !harmless.MatchString(l.Text) {
+			if r.matches(l.Text, said) && !slices.ContainsFunc(said, harmless.MatchString) {
 				return r.class, panicQuiet
 			}
 		}
@@ -185,7 +215,7 @@ func (g *goCrash) next(text string) string {
 		crash = ""
 	}
 	switch {
-	case goBegin.MatchString(text):
+	case goBegin.MatchString(text), strings.Contains(text, "panic: runtime error: "), strings.Contains(text, "fatal error: "):
 		g.known = true
 	case goHead.MatchString(text):
 		if !g.known {

@@ -180,6 +180,9 @@ func (n *Node) incomplete(what string) {
 // streamEnded notes that a stream of the machine has ended, which is so when the
 // machine has, and only then: without its streams nothing that it says is heard.
 func (n *Node) streamEnded(l *life, name string, err error) {
+	if n.expected(l) {
+		return
+	}
 	late := time.NewTimer(time.Duration(float64(streamEnd) * max(n.world.cfg.Slowdown, 1)))
 	defer late.Stop()
 	select {

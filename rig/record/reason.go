@@ -1,5 +1,7 @@
 package record
 
+import "slices"
+
 // Reason is the class of a failure: why a scenario did not pass, in one word that is the same in the terminal, in summary.json
 // and in junit.xml. The classes are listed, with what each means and what to do next, by Reasons.
 type Reason string
@@ -197,6 +199,15 @@ var reasons = []ReasonInfo{
 func Reasons() []ReasonInfo {
 	return append([]ReasonInfo(nil), reasons...)
 }
+
+// reported are the classes of what kernels and programs say themselves: the failure's message has the line.
+var reported = []Reason{
+	KernelPanic, KernelOops, KernelBug, KernelWarning, KASAN, KMSAN, KCSAN, KFENCE, UBSAN, Lockdep, AtomicSleep, RefCount, ListCorruption,
+	SoftLockup, HardLockup, HungTask, RCUStall, WorkqueueStall, OutOfMemory, DeviceLeak, IOError, ProgramFault, GoPanic, DataRace, Sanitizer, ProgramAbort, MarkerFail,
+}
+
+// Reported reports whether r is the class of a report that a node's kernel or a program on it printed.
+func (r Reason) Reported() bool { return slices.Contains(reported, r) }
 
 // Known reports whether r is in the table.
 func (r Reason) Known() bool {

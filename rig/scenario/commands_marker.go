@@ -54,10 +54,11 @@ func markerCommands() []command {
 		},
 		{
 			name: "allow",
-			summary: "this scenario expects lines that otherwise fail a run at once: " +
-				"reports of kernels and programs that something is broken (docs/reports.md), and `SELFTEST: … FAIL`",
-			forms: []form{{args: []argument{{name: "REGEXP", kind: pattern}}}},
-			run:   runAllow,
+			summary: "this scenario expects lines that otherwise fail a run at once " +
+				"(reports of a kernel or a program, `SELFTEST: … FAIL`)",
+			detail: "docs/reports.md lists them.",
+			forms:  []form{{args: []argument{{name: "REGEXP", kind: pattern}}}},
+			run:    runAllow,
 		},
 	}
 }
