@@ -173,3 +173,81 @@ func TestTailKeepsTheEnd(t *testing.T) {
 		t.Fatalf("kept %q", got)
 	}
 }
+
+// A wait that ends without a line says what it has not seen.
+func TestWaitSaysWhatItHasNotSeen(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	never := func(Line) bool { return false }
+	lacks := func(l *Log, from int) string {
+		t.Helper()
+		_, err := l.Wait(ctx, from, never)
+		var lacking *IncompleteError
+		if errors.As(err, &lacking) {
+			if !errors.Is(err, context.Canceled) {
+				t.Errorf("the cause is lost: %v", err)
+			}
+			return lacking.Why
+		}
+		return ""
+	}
+	l := NewLog()
+	l.maxBytes = 10 * (lineOverhead + 1)
+	for range 10 {
+		l.Append(Line{Text: "x"})
+	}
+	if why := lacks(l, 0); why != "" {
+		t.Errorf("all is there: %s", why)
+	}
+	l.Append(Line{Text: "x"})
+	if why := lacks(l, 0); !strings.HasPrefix(why, "1 lines were not looked at") {
+		t.Errorf("one is forgotten: %q", why)
+	}
+	if why := lacks(l, 1); why != "" {
+		t.Errorf("one that was not asked for is forgotten: %s", why)
+	}
+	l.Lose("entries 3 to 4 never arrived")
+	if why := lacks(l, 11); why != "entries 3 to 4 never arrived" {
+		t.Errorf("lost behind the last line: %q", why)
+	}
+	l.Append(Line{Text: "x"})
+	if why := lacks(l, 12); why != "" {
+		t.Errorf("lost before: %s", why)
+	}
+	l.Begun("prog", true)
+	if why := lacks(l, 12); !strings.Contains(why, "prog has not come to its end") {
+		t.Errorf("in a line: %q", why)
+	}
+	l.Begun("prog", false)
+	if why := lacks(l, 12); why != "" {
+		t.Errorf("behind it: %s", why)
+	}
+}
+
+// A waiter that falls behind a flood has not seen all of it.
+func TestWaitThatFallsBehind(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := NewLog()
+		l.maxBytes = 10 * (lineOverhead + 1)
+		ctx, cancel := context.WithCancel(t.Context())
+		errs := make(chan error)
+		go func() {
+			_, err := l.Wait(ctx, 0, func(line Line) bool {
+				if line.Seq == 0 {
+					for range 20 {
+						l.Append(Line{Text: "x"})
+					}
+				}
+				return false
+			})
+			errs <- err
+		}()
+		l.Append(Line{Text: "x"})
+		synctest.Wait()
+		cancel()
+		var lacking *IncompleteError
+		if err := <-errs; !errors.As(err, &lacking) || !strings.HasPrefix(lacking.Why, "10 lines were not looked at") {
+			t.Errorf("%v", err)
+		}
+	})
+}

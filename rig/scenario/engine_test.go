@@ -491,3 +491,15 @@ func TestBudgetBehindAnUnmetCondition(t *testing.T) {
 		t.Errorf("figure %+v", events)
 	}
 }
+
+// What was dropped of an output may have what must not be in it.
+func TestHugeOutputIsNoGroundForANo(t *testing.T) {
+	b := newBench(t, nil)
+	b.world.programs["flood"] = func(_ context.Context, _ []string, stdout, _ io.Writer) (int, error) {
+		_, err := io.WriteString(stdout, strings.Repeat("x", maxKept)+"z\n")
+		return 0, err
+	}
+	for _, line := range []string{"! stdout z", "! stdout -count 5 x", "! cmp stdout other"} {
+		b.fails("up\nexec A flood\n"+line+"\n-- other --\n", record.StepFailed, 3, "stdout is incomplete: it has more than 16 MiB")
+	}
+}

@@ -3,9 +3,11 @@ package scenario
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/netip"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -154,6 +156,56 @@ func TestTheCauseBehindALostAgent(t *testing.T) {
 			t.Errorf("node %q", f.Node)
 		}
 	})
+}
+
+// A step that fails while a node reports something fails for that, however long the report is.
+func TestAStepThatFailsDuringAReport(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.world.programs["victim"] = func(context.Context, []string, writer, writer) (int, error) {
+			done := b.engine.Suspect()
+			go func() {
+				time.Sleep(1500 * time.Millisecond)
+				b.engine.Fail(&NodeError{Node: "A", Reason: record.OutOfMemory, Text: "Out of memory: Killed process 9 (victim)"})
+				done()
+			}()
+			return 137, nil
+		}
+		b.fails("up\nexec A victim\n", record.OutOfMemory, 2, "Killed process 9")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.world.programs["victim"] = func(context.Context, []string, writer, writer) (int, error) {
+			done := b.engine.Suspect()
+			go func() {
+				time.Sleep(time.Second)
+				b.engine.Fail(&NodeError{Node: "A", Reason: record.OutOfMemory, Text: "Out of memory: Killed process 9 (victim)"})
+				done()
+			}()
+			return 137, nil
+		}
+		b.fails("allow 'Out of memory'\nup\nexec A victim\n", record.ExecStatus, 3, "exit status 137")
+	})
+}
+
+// What is told behind the last step is not lost.
+func TestFailBehindTheLastStep(t *testing.T) {
+	b := newBench(t, nil)
+	b.passes("allow expected\nup\nexec A true\n")
+	b.engine.Fail(&NodeError{Node: "A", Reason: record.KernelBug, Text: "BUG: expected"})
+	if ne := b.engine.Befell(); ne != nil {
+		t.Errorf("allowed, and befell: %v", ne)
+	}
+	b.engine.Fail(&NodeError{Node: "A", Reason: record.KernelBug, Text: "BUG: late"})
+	if ne := b.engine.Befell(); ne == nil || ne.Text != "BUG: late" {
+		t.Errorf("got %v", ne)
+	}
+}
+
+func TestWhatTheHostRanOutOf(t *testing.T) {
+	b := newBench(t, nil)
+	b.world.up = func(context.Context) error { return fmt.Errorf("open tap: %w", syscall.EMFILE) }
+	b.fails("up\n", record.HostExhausted, 1, "this host ran out of open files")
 }
 
 func TestUpFails(t *testing.T) {

@@ -227,3 +227,20 @@ func TestBetweenWaitsForBoth(t *testing.T) {
 		}
 	})
 }
+
+// What was not looked at is not known to be without the line.
+func TestNoMarkerMeetsALimit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.world.print("A", "one")
+		b.world.nodes["A"].log.Lose("journal entries 2 to 4 never arrived")
+		f := b.fails("up\n! marker -within 2s A bad\n", record.LogIncomplete, 2, `it cannot be said that no line of node A matches "bad": journal entries 2 to 4 never arrived`)
+		if f.Node != "A" {
+			t.Errorf("node %q", f.Node)
+		}
+		b.fails("up\nmarker -within 2s A bad\n", record.MarkerTimeout, 2, "journal entries 2 to 4 never arrived")
+		b.world.print("A", "two")
+		b.passes("up\nmarker A two\n! marker -within 2s A bad\n")
+		b.fails("up\n! marker -from start -within 2s A bad\n", record.LogIncomplete, 2, "never arrived")
+	})
+}
