@@ -29,7 +29,8 @@ type Locator struct {
 // A fault is one of the scenario's.
 type fault struct {
 	name, node, text string
-	begin, end       time.Time // end is zero for one in force
+	begin, end       time.Time
+	over             bool // it has ended, at end
 }
 
 // String returns the fault as it was asked for: "link B down".
@@ -58,13 +59,13 @@ func (l *Locator) Event(e record.Event) {
 // that when it is seen to be ready again.
 func (l *Locator) fault(e record.Event) {
 	f := &fault{name: e.Name, node: e.Node, text: e.Text, begin: e.Time}
-	i := slices.IndexFunc(l.faults, func(other *fault) bool { return other.end.IsZero() && other.String() == f.String() })
+	i := slices.IndexFunc(l.faults, func(other *fault) bool { return !other.over && other.String() == f.String() })
 	switch {
 	case e.Name == "clock":
 	case e.State == record.FaultInjected && i < 0:
 		l.faults = append(l.faults, f)
 	case i >= 0 && (e.State == record.FaultHealed || e.State == record.FaultObserved && e.Name == "reset"):
-		l.faults[i].end = e.Time
+		l.faults[i].end, l.faults[i].over = e.Time, true
 	}
 }
 
@@ -72,7 +73,7 @@ func (l *Locator) fault(e record.Event) {
 func (l *Locator) inForce(at time.Time) []*fault {
 	var in []*fault
 	for _, f := range l.faults {
-		if at.IsZero() && f.end.IsZero() || !at.IsZero() && !f.begin.After(at) && (f.end.IsZero() || f.end.After(at)) {
+		if at.IsZero() && !f.over || !at.IsZero() && !f.begin.After(at) && (!f.over || f.end.After(at)) {
 			in = append(in, f)
 		}
 	}
@@ -82,7 +83,7 @@ func (l *Locator) inForce(at time.Time) []*fault {
 // changed returns when something between two nodes was last mended: a fault ended, or one of them came up.
 func (l *Locator) changed(at time.Time, nodes ...string) (last time.Time) {
 	for _, f := range l.faults {
-		if !f.end.IsZero() && !f.end.After(at) && f.end.After(last) {
+		if f.over && !f.end.After(at) && f.end.After(last) {
 			last = f.end
 		}
 	}

@@ -99,3 +99,98 @@ func TestNothingToExplain(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 }
+
+// What kept two nodes from having a session first is named, not what followed from it: a peer that cannot be reached is forgotten in the end, and not dialled any more.
+func TestTheFirstCauseIsNamed(t *testing.T) {
+	lost := []console.Line{{Time: at(1), Text: "dsoftbusd: cross-vm session ok node-b"}, {Time: at(10), Text: "dsoftbusd: session lost node-b"}}
+	both := func(to float64) []decode.Packet {
+		return slices.Concat(sent("A", decode.All, decode.Announce, "announce node-a", 0, int(to)), sent("B", decode.All, decode.Announce, "announce node-b", 0, int(to)))
+	}
+	dialled := slices.Concat(both(40), sent("A", "B", decode.SYN, "SYN 1 -> 34567", 11, 5))
+	reads := &record.Failure{Reason: record.ExecStatus, Node: "A", Step: 4, Message: "node A: exec pkgfs: exit status 1: pkgfs: open node-b: no session with node-b within 1s"}
+	down := record.Event{Kind: record.KindFault, Name: "link", Node: "B", Text: "down", State: record.FaultInjected, Time: at(7)}
+	for _, c := range []struct {
+		what    string
+		lines   []console.Line
+		packets []decode.Packet
+		events  []record.Event
+		reason  record.Reason
+		said    string
+	}{
+		{"forgotten long ago", lost, dialled, []record.Event{down}, record.SessionNoSynAck, "B's cable was down, so A had no session with B"},
+		{"a session since then", append(slices.Clone(lost), console.Line{Time: at(20), Text: "dsoftbusd: cross-vm session ok node-b"}), dialled, []record.Event{down},
+			record.DiscoveryNoAnnounce, "B's cable was down, so A had no session with B"},
+		{"mended, and broken otherwise", lost, dialled, []record.Event{down, {Kind: record.KindFault, Name: "link", Node: "B", Text: "down", State: record.FaultHealed, Time: at(20)},
+			{Kind: record.KindFault, Name: "block", Text: "B A udp 37020", State: record.FaultInjected, Time: at(21)}},
+			record.DiscoveryNoAnnounce, "UDP port 37020 from B to A was blocked, so A had no session with B"},
+		{"came up anew", lost, dialled, []record.Event{{Kind: record.KindNode, Node: "B", State: record.StateReady, Time: at(22)}},
+			record.DiscoveryNoAnnounce, "announces of B did not reach A, so A had no session with B"},
+		{"no fault", lost, dialled, nil, record.SessionNoSynAck, "A got no answer from B when it connected, so A had no session with B"},
+		{"a fault of the other kind", lost, dialled, []record.Event{{Kind: record.KindFault, Name: "block", Text: "B A udp 37020", State: record.FaultInjected, Time: at(7)}},
+			record.SessionNoSynAck, "A got no answer from B when it connected, so A had no session with B"},
+		{"a fault of others", lost, dialled, []record.Event{{Kind: record.KindFault, Name: "link", Node: "C", Text: "down", State: record.FaultInjected, Time: at(7)}},
+			record.SessionNoSynAck, "A got no answer from B when it connected, so A had no session with B"},
+		{"two faults", lost, dialled, []record.Event{down, {Kind: record.KindFault, Name: "pause", Node: "B", State: record.FaultInjected, Time: at(8)}},
+			record.SessionNoSynAck, "B's cable was down and B was paused, so A had no session with B"},
+		{"a fault that had no part in it", lost, slices.Concat(both(40), sent("A", "B", decode.SYN, "SYN", 30, 1), sent("B", "A", decode.RST, "RST", 31, 1)),
+			[]record.Event{{Kind: record.KindFault, Name: "link", Node: "B", Text: "delay=10ms", State: record.FaultInjected, Time: at(7)}},
+			record.SessionReset, "B refused or cut the connections of A, so A had no session with B"},
+	} {
+		l := New()
+		l.Event(record.Event{Kind: record.KindStepStart, Step: 4, Time: at(34)})
+		for _, e := range c.events {
+			l.Event(e)
+		}
+		got := l.Explain(reads, Scene{Nodes: []string{"A", "B", "C"}, Packets: func() []decode.Packet { return c.packets }, End: at(35), Lines: func(node string) []console.Line {
+			if node == "A" {
+				return c.lines
+			}
+			return nil
+		}})
+		if got.Reason != c.reason || got.Headline() != c.said {
+			t.Errorf("%s: %s, %q; want %s, %q (%q)", c.what, got.Reason, got.Headline(), c.reason, c.said, got.Evidence)
+		}
+	}
+}
+
+// Evidence has the faults that were in force when the step failed, whatever came before and afterwards.
+func TestFaultsInForceWhenItFailed(t *testing.T) {
+	for _, c := range []struct {
+		what   string
+		events []record.Event
+		want   string
+	}{
+		{"a crash", []record.Event{{Name: "crash", Node: "B", State: record.FaultInjected, Time: at(1)}}, "crash B"},
+		{"a crash, and up again", []record.Event{{Name: "crash", Node: "B", State: record.FaultInjected, Time: at(1)}, {Name: "crash", Node: "B", State: record.FaultHealed, Time: at(2)}}, ""},
+		{"a reset", []record.Event{{Name: "reset", Node: "B", State: record.FaultInjected, Time: at(1)}}, "reset B"},
+		{"a reset that is over", []record.Event{{Name: "reset", Node: "B", State: record.FaultInjected, Time: at(1)}, {Name: "reset", Node: "B", State: record.FaultObserved, Time: at(2)}}, ""},
+		{"a clock", []record.Event{{Name: "clock", Node: "B", Text: "1h", State: record.FaultInjected, Time: at(1)}, {Name: "clock", Node: "B", Text: "1h", State: record.FaultObserved, Time: at(1)}}, ""},
+		{"a pause that acts", []record.Event{{Name: "pause", Node: "B", State: record.FaultInjected, Time: at(1)}, {Name: "pause", Node: "B", State: record.FaultObserved, Time: at(1)}}, "pause B"},
+		{"asked for in vain", []record.Event{{Name: "partition", State: record.FaultAsked, Time: at(1)}}, ""},
+		{"mended by a person afterwards", []record.Event{{Name: "partition", State: record.FaultInjected, Time: at(1)}, {Name: "partition", State: record.FaultHealed, Time: at(9)}}, "partition"},
+		{"broken by a person afterwards", []record.Event{{Name: "partition", State: record.FaultInjected, Time: at(9)}}, ""},
+		{"twice", []record.Event{{Name: "partition", State: record.FaultInjected, Time: at(1)}, {Name: "partition", State: record.FaultHealed, Time: at(2)}, {Name: "partition", State: record.FaultInjected, Time: at(3)}}, "partition"},
+		{"once more", []record.Event{{Name: "partition", State: record.FaultInjected, Time: at(1)}, {Name: "partition", State: record.FaultInjected, Time: at(2)}}, "partition"},
+	} {
+		l := New()
+		for _, e := range c.events {
+			e.Kind = record.KindFault
+			l.Event(e)
+		}
+		got := l.Explain(&record.Failure{Reason: record.StepFailed, Step: 1}, Scene{End: at(5)})
+		want := ""
+		if c.want != "" {
+			want = "in force: " + c.want
+		}
+		if evidence := strings.Join(got.Evidence, "\n"); evidence != want {
+			t.Errorf("%s: %q, want %q", c.what, evidence, want)
+		}
+	}
+}
+
+func TestReportsAreToldByTheirLine(t *testing.T) {
+	f := &record.Failure{Reason: record.KASAN, Node: "A", Message: "node A: the kernel used memory that is not its to use (KASAN): [ 1.0] BUG: KASAN: x"}
+	if got := New().Explain(f, Scene{}).Headline(); got != f.Message {
+		t.Errorf("got %q", got)
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,6 +45,8 @@ type Machine struct {
 	stderr  *console.Tail
 	events  chan Event
 	streams map[string]net.Conn
+
+	starved int // processes that the host's kernel had ended for want of memory when this one began
 
 	done chan struct{} // closed when the process is gone
 	err  error         // wraps ErrExited; valid after done
@@ -87,6 +91,7 @@ func launch(ctx context.Context, spec Spec, args, streams []string, more []*os.F
 		m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, f)
 	}
 	m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, more...)
+	m.starved = starved()
 	if err := m.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
 	}
@@ -160,10 +165,34 @@ func (m *Machine) wait() {
 	if m.cmd.ProcessState == nil {
 		m.err = fmt.Errorf("machine %s: %w (%v)", m.spec.Name, ErrExited, err)
 	}
+	if status, ok := m.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL && starved() > m.starved {
+		m.err = fmt.Errorf("%w; this host's kernel ends processes for want of memory: %w", m.err, syscall.ENOMEM)
+	}
 	if said := m.stderr.String(); said != "" {
 		m.err = fmt.Errorf("%w: %s", m.err, said)
 	}
 	close(m.done)
+}
+
+// starved returns how many processes this host's kernel has ended for want of memory
+// since it began; 0 when it does not say.
+func starved() int {
+	data, err := os.ReadFile("/proc/vmstat")
+	if err != nil {
+		return 0
+	}
+	return kills(string(data))
+}
+
+// kills reads that from the text of /proc/vmstat.
+func kills(text string) int {
+	for line := range strings.Lines(text) {
+		if n, ok := strings.CutPrefix(line, "oom_kill "); ok {
+			n, _ := strconv.Atoi(strings.TrimSpace(n)) // 0 where it is no number
+			return n
+		}
+	}
+	return 0
 }
 
 // connectMonitor performs QMP's greeting, by the deadline, or until QEMU exits:

@@ -284,3 +284,11 @@ func TestStderrIsKeptInFull(t *testing.T) {
 		t.Errorf("log %q", log.String())
 	}
 }
+
+func TestKillsForWantOfMemory(t *testing.T) {
+	for text, want := range map[string]int{"nr_free_pages 1\noom_kill 17\nallocstall 0\n": 17, "nr_free_pages 1\n": 0, "": 0, "oom_kill x\n": 0} {
+		if got := kills(text); got != want {
+			t.Errorf("%q: %d, want %d", text, got, want)
+		}
+	}
+}

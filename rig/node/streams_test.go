@@ -277,3 +277,39 @@ func TestExhausted(t *testing.T) {
 		}
 	}
 }
+
+// What ends with a machine is over in the record, too, and judged by what it has touched.
+func TestFaultsEndWithTheMachine(t *testing.T) {
+	n, _ := testNode(t)
+	var told []string
+	rec, err := record.CreateScenario(t.TempDir(), "test", func(e record.Event) {
+		told = append(told, strings.TrimSpace(e.Name+" "+e.Text+" "+e.State))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rec.Close()
+	n.world.cfg.Record = rec
+	n.world.faults.open = []*fault{
+		{verb: "link", node: "A", text: "loss=5%", inside: true, counted: 3},
+		{verb: "link", node: "A", text: "down"},
+		{verb: "link", node: "B", text: "loss=5%", inside: true},
+		{verb: "link", node: "A", text: "delay=1s", inside: true},
+	}
+	n.endWithMachine(true)
+	want := "pause  healed, link loss=5% observed, link loss=5% healed, link delay=1s healed"
+	if got := strings.Join(told, ", "); got != want {
+		t.Errorf("told %s, want %s", got, want)
+	}
+	if len(n.world.faults.open) != 2 || len(n.world.faults.idle) != 1 {
+		t.Errorf("%d are in force, and idle were %v", len(n.world.faults.open), n.world.faults.idle)
+	}
+	told = nil
+	n.endCrash()
+	n.crashed = true
+	n.endCrash()
+	n.endCrash()
+	if got := strings.Join(told, ", "); got != "crash  healed" {
+		t.Errorf("told %s", got)
+	}
+}

@@ -21,7 +21,7 @@ type eventLog struct {
 	f      *os.File // nil once closed
 	seq    int64
 	size   int64 // bytes of whole lines in the file
-	failed bool  // a write failed: nothing more is written
+	failed error // of the first write that failed: nothing more is written
 }
 
 // createEventLog makes the file; it must not exist.
@@ -64,7 +64,7 @@ func (l *eventLog) append(e Event) error {
 	if l.sink != nil {
 		l.sink(e)
 	}
-	if l.failed {
+	if l.failed != nil {
 		return nil
 	}
 	line, err := marshalLine(e)
@@ -72,17 +72,24 @@ func (l *eventLog) append(e Event) error {
 		_, err = l.f.Write(line)
 	}
 	if err != nil {
-		l.failed = true
 		err = fmt.Errorf("append to %s: %w; the record ends here, the run goes on", l.path, explain(err))
 		// A part of the line may be in the file. Taking it back leaves whole lines; where that fails too, readers cope with
 		// an incomplete last line.
 		if terr := l.f.Truncate(l.size); terr != nil {
 			err = errors.Join(err, terr)
 		}
+		l.failed = err
 		return err
 	}
 	l.size += int64(len(line))
 	return nil
+}
+
+// lost returns the error of the first write that failed, nil when none did.
+func (l *eventLog) lost() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failed
 }
 
 // close ends the log; closing it again does nothing.

@@ -615,6 +615,9 @@ func TestWriteFails(t *testing.T) {
 	if err := l.append(Event{Kind: KindSection}); err != nil {
 		t.Errorf("reported again: %v", err)
 	}
+	if err := l.lost(); !errors.Is(err, syscall.ENOSPC) {
+		t.Errorf("whoever asks is told %v", err)
+	}
 	if err := l.close(); err != nil {
 		t.Errorf("reported again at the end: %v", err)
 	}

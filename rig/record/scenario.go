@@ -48,6 +48,9 @@ func (s *Scenario) Keys() string { return filepath.Join(s.dir, KeysFile) }
 // sink and return nil.
 func (s *Scenario) Append(e Event) error { return s.log.append(e) }
 
+// Err returns the first failure to write an event, to whomever Append returned it; nil when all are in the file.
+func (s *Scenario) Err() error { return s.log.lost() }
+
 // Close closes the event log; closing it again does nothing.
 func (s *Scenario) Close() error { return s.log.close() }
 

@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -10,16 +11,16 @@ import (
 )
 
 // examine looks at what is only known when no machine runs any more: reports of nodes that came to their end behind the last step,
-// and secret keys in what nodes printed. Either fails a scenario that would have passed.
+// secret keys in what nodes printed, and a record that could not be written. Each fails a scenario that would have passed.
 func (p *play) examine(engine *scenario.Engine, world *node.World, outcome scenario.Outcome) scenario.Outcome {
 	if fatal := engine.Befell(); fatal != nil && outcome.Failure == nil {
 		outcome = p.failure(outcome, &record.Failure{Reason: fatal.Reason, Node: fatal.Node, Message: fatal.Error()})
 	}
 	leaks, err := world.Leaks(p.rec.Keys())
-	if err != nil && outcome.Failure == nil {
+	if err = errors.Join(err, p.rec.Err()); err != nil && outcome.Failure == nil {
 		reason := record.LogIncomplete
-		if _, ok := record.Exhausted(err); ok {
-			reason = record.HostExhausted
+		if what, ok := record.Exhausted(err); ok {
+			reason, err = record.HostExhausted, fmt.Errorf("this host ran out of %s: %w", what, err)
 		}
 		outcome = p.failure(outcome, &record.Failure{Reason: reason, Message: err.Error()})
 	}
