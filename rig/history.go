@@ -11,7 +11,6 @@ import (
 	"maps"
 	"os"
 	"os/exec"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -176,7 +175,11 @@ func showHistory(cmd *cobra.Command, patterns []string, last int, asJSON bool) e
 	if err != nil {
 		return err
 	}
-	names, err := choose(slices.Sorted(maps.Keys(all)), patterns)
+	dir, err := project(cmd)
+	if err != nil {
+		dir = "" // names are known without it, and paths are not
+	}
+	names, err := choose(dir, slices.Sorted(maps.Keys(all)), patterns)
 	if err != nil {
 		return err
 	}
@@ -201,26 +204,20 @@ func showHistory(cmd *cobra.Command, patterns []string, last int, asJSON bool) e
 }
 
 // choose returns the names that patterns select, all of them without any.
-func choose(names, patterns []string) ([]string, error) {
+func choose(dir string, names, patterns []string) ([]string, error) {
 	if len(patterns) == 0 {
 		return names, nil
 	}
 	var chosen []string
 	for _, pattern := range patterns {
-		folder := strings.TrimSuffix(filepath.ToSlash(pattern), "/")
-		n := len(chosen)
-		for _, name := range names {
-			ok, err := path.Match(folder, name)
-			if err != nil {
-				return nil, usage("pattern %q: %w", pattern, err)
-			}
-			if ok || strings.HasPrefix(name, folder+"/") {
-				chosen = append(chosen, name)
-			}
+		found, err := suite.Match(dir, names, pattern)
+		if err != nil {
+			return nil, usage("%w", err)
 		}
-		if len(chosen) == n {
-			return nil, usage("no result is known of a scenario that matches %q; rig history alone lists all", pattern)
+		if len(found) == 0 {
+			return nil, usage("no result is known of a scenario that matches %q%s; rig history alone lists all", pattern, suite.Suggestion(names, pattern))
 		}
+		chosen = append(chosen, found...)
 	}
 	slices.Sort(chosen)
 	return slices.Compact(chosen), nil

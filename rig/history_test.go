@@ -136,9 +136,14 @@ func TestRevision(t *testing.T) {
 }
 
 func TestChoose(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, suite.Dir), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	names := []string{"a/b", "a/c", "d"}
-	for _, tt := range []struct{ patterns, want string }{{"", "a/b a/c d"}, {"a", "a/b a/c"}, {"a/* a/b", "a/b a/c"}, {"d", "d"}} {
-		got, err := choose(names, strings.Fields(tt.patterns))
+	for _, tt := range []struct{ patterns, want string }{{"", "a/b a/c d"}, {"a", "a/b a/c"}, {"a/* a/b", "a/b a/c"}, {"d", "d"}, {"./a scenarios/d", "a/b a/c d"}} {
+		t.Chdir(filepath.Join(dir, suite.Dir))
+		got, err := choose(dir, names, strings.Fields(tt.patterns))
 		if err != nil || !slices.Equal(got, strings.Fields(tt.want)) {
 			t.Errorf("%q: %v, %v", tt.patterns, got, err)
 		}

@@ -32,7 +32,8 @@ func newRunCommand() *cobra.Command {
 		Long: `Run plays the scenarios that the patterns select, or all of them, each on fresh
 machines, and records what happened in a folder of its own (runs/latest is a link
 to the newest). A pattern is a scenario's name ("roundtrip/basic"), a folder
-("reject"), a glob ("reject/*"), or the path of a .txtar file.
+("reject"), a glob ("reject/*"), or the path of a .txtar file or of a folder with
+such files. Files of the same name are told apart by their folders' names.
 
 Several scenarios are played side by side (-j), the longest first, by what they took
 the last time. They are shown in the order of their names all the same: what has

@@ -81,7 +81,7 @@ func (k *checker) statement(st *Statement) {
 	if cmd == nil {
 		k.problem(st, k.commands.unknown(st.name))
 		k.variables(st)
-		k.assume(st, nearest(st.name, k.commands.Names()))
+		k.assume(st, Nearest(st.name, k.commands.Names()))
 		return
 	}
 	k.around(st, cmd)

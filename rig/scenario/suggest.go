@@ -9,15 +9,15 @@ import (
 // didYouMean returns `did you mean "x"?` for the known word that is most like s,
 // or "" when none is like it.
 func didYouMean(s string, known []string) string {
-	if best := nearest(s, known); best != "" {
+	if best := Nearest(s, known); best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
 	return ""
 }
 
-// nearest returns the known word that is most like s, or "" when none is like it.
+// Nearest returns the known word that is most like s, or "" when none is like it.
 // Of two that are, it is the one that begins more like s.
-func nearest(s string, known []string) string {
+func Nearest(s string, known []string) string {
 	s = strings.ToLower(s)
 	best, least, longest := "", max(1, len(s)/3)+1, 0
 	for _, k := range slices.Sorted(slices.Values(known)) {

@@ -50,6 +50,11 @@ func TestFind(t *testing.T) {
 		{[]string{"reject", "reject/scheme", inside}, "reject/scheme"},
 		{[]string{elsewhere}, "mine"},
 		{[]string{"round"}, `no scenario matches "round"; ` + "`rig list`"},
+		{[]string{"roundtrip/basci"}, `no scenario matches "roundtrip/basci"; did you mean "roundtrip/basic"?`},
+		{[]string{"basic"}, `no scenario matches "basic"; did you mean "roundtrip/basic"?`},
+		{[]string{"rejct/"}, `no scenario matches "rejct/"; did you mean "reject"?`},
+		{[]string{inside + "/../schem.txtar"}, `did you mean`},
+		{[]string{""}, `no scenario matches ""`},
 		{[]string{"reject", "nothing"}, `no scenario matches "nothing"`},
 		{[]string{"[a"}, `pattern "[a": syntax error`},
 		{[]string{"gone.txtar"}, "gone.txtar: no such file"},
@@ -103,6 +108,115 @@ func TestFindRefusesAt(t *testing.T) {
 
 func TestFindInAnEmptyProject(t *testing.T) {
 	if _, err := Find(t.TempDir(), nil); err == nil || !strings.Contains(err.Error(), "no scenario") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A folder is found by any path that leads to it, from wherever it is asked for.
+func TestFindFolders(t *testing.T) {
+	root := project(t, map[string]string{
+		"scenarios/reject/scheme.txtar":   "# Scheme.\nup\n",
+		"scenarios/roundtrip/basic.txtar": "# Basic.\nup\n",
+		"notes/plain.txt":                 "up\n",
+		"empty/README.md":                 "",
+	})
+	elsewhere := project(t, map[string]string{"mine/a/one.txtar": "up\n", "mine/two.txtar": "up\n"})
+	link := filepath.Join(t.TempDir(), "link")
+	if err := os.Symlink(root, link); err != nil {
+		t.Fatal(err)
+	}
+	all := "reject/scheme roundtrip/basic"
+	for _, tt := range []struct{ cwd, pattern, want string }{
+		{".", "./scenarios/reject", "reject/scheme"},
+		{".", "./scenarios/reject/", "reject/scheme"},
+		{".", "scenarios/reject", "reject/scheme"},
+		{".", "reject/../roundtrip", "roundtrip/basic"},
+		{".", ".", all},
+		{"scenarios", ".", all},
+		{"scenarios/reject", ".", "reject/scheme"},
+		{"scenarios/reject", "..", all},
+		{"scenarios/reject", "../roundtrip", "roundtrip/basic"},
+		{"scenarios/reject", "../*/b*", "roundtrip/basic"},
+		{"scenarios/reject", "scheme.txtar", "reject/scheme"},
+		{"scenarios/reject", "roundtrip", "roundtrip/basic"},
+		{".", root, all},
+		{".", filepath.Join(root, "scenarios", "reject"), "reject/scheme"},
+		{".", filepath.Join(root, "scenarios", "re*", "*.txtar"), "reject/scheme"},
+		{".", filepath.Join(link, "scenarios", "reject"), "reject/scheme"},
+		{".", filepath.Join(link, "scenarios", "reject", "scheme.txtar"), "reject/scheme"},
+		{".", filepath.Join(elsewhere, "mine"), "a/one two"},
+		{".", filepath.Join(root, "empty"), "no scenario (*.txtar) in"},
+		{".", "notes/plain.txt", "is no scenario: the name of its file does not end in .txtar"},
+		{".", "./roundtrip", `no scenario matches "./roundtrip"; did you mean "roundtrip"?`},
+	} {
+		t.Run(tt.cwd+" "+tt.pattern, func(t *testing.T) {
+			t.Chdir(filepath.Join(root, tt.cwd))
+			if got := found(Find(root, []string{tt.pattern})); got != tt.want && !strings.Contains(got, tt.want) {
+				t.Errorf("got %q, want %q", got, tt.want)
+			}
+		})
+	}
+}
+
+// found is the names of items, or an error.
+func found(items []Item, err error) string {
+	if err != nil {
+		return err.Error()
+	}
+	var names []string
+	for _, item := range items {
+		names = append(names, item.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+// Each file that is given is found, whatever it is called, and none twice.
+func TestFindKeepsFilesOfOneNameApart(t *testing.T) {
+	root := project(t, map[string]string{
+		"scenarios/x.txtar":   "up\n",
+		"scenarios/b/x.txtar": "up\n",
+		"a/x.txtar":           "up\n",
+		"b/x.txtar":           "# Another.\nup\n",
+		"p@1/x.txtar":         "up\n",
+		"p@1/y.txtar":         "up\n",
+	})
+	at := func(name string) string { return filepath.Join(root, filepath.FromSlash(name)) }
+	for from, to := range map[string]string{"a/link.txtar": "a/x.txtar", "a/inside.txtar": "scenarios/x.txtar"} {
+		if err := os.Symlink(at(to), at(from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Link(at("a/x.txtar"), at("a/hard.txtar")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(root)
+	parent := filepath.Base(root)
+	for _, tt := range []struct{ patterns, want string }{
+		{"b/x.txtar a/x.txtar", "a/x " + parent + "/b/x"}, // the project has a b/x of its own
+		{"a/x.txtar b/x.txtar", "a/x " + parent + "/b/x"},
+		{"a/x.txtar x", "a/x x"},
+		{"a/x.txtar ./a/x.txtar " + at("a/x.txtar"), "a/x"},
+		{"a/x.txtar a/hard.txtar a/link.txtar", "hard"},
+		{"a/link.txtar", "link"},
+		{"a/inside.txtar x scenarios/x.txtar", "x"},
+		{"p@1/x.txtar", "p-1/x"},
+		{"p@1/y.txtar", "y"},
+	} {
+		items, err := Find(root, strings.Fields(tt.patterns))
+		if got := found(items, err); got != tt.want {
+			t.Errorf("%s: got %q, want %q", tt.patterns, got, tt.want)
+		}
+	}
+	items, err := Find(root, []string{"b/x.txtar", "a/x.txtar"})
+	if err != nil || len(items) != 2 || items[0].File != "a/x.txtar" || items[1].File != "b/x.txtar" {
+		t.Errorf("%v, %v", items, err)
+	}
+}
+
+// A record is JSON, in which two names that are no UTF-8 would be the same one.
+func TestFindRefusesNamesThatAreNoText(t *testing.T) {
+	root := project(t, map[string]string{"scenarios/\xff.txtar": "up\n", "scenarios/\xfe.txtar": "up\n"})
+	if _, err := Find(root, nil); err == nil || !strings.Contains(err.Error(), "rename the file") {
 		t.Errorf("got %v", err)
 	}
 }
