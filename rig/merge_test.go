@@ -22,7 +22,7 @@ func shardOf(t *testing.T, scenario string, result record.Result, reason record.
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := record.CreateScenario(run.Dir(), scenario, func(e record.Event) { err = errors.Join(err, run.Append(e)) })
+	s, err := record.CreateScenario(run.Dir(), run.Folder(scenario), scenario, func(e record.Event) { err = errors.Join(err, run.Append(e)) })
 	if err != nil {
 		t.Fatal(err)
 	}

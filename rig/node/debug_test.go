@@ -135,7 +135,7 @@ func debugPair(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	rec, err := record.CreateScenario(j.Dir, "debug", func(record.Event) {})
+	rec, err := record.CreateScenario(j.Dir, "debug", "debug", func(record.Event) {})
 	if err != nil {
 		return err
 	}

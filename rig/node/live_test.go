@@ -35,7 +35,7 @@ func newTestWorld(t *testing.T) *World {
 	if err != nil {
 		t.Skip("no qemu-system-x86_64 here: ./scripts/setup installs it")
 	}
-	rec, err := record.CreateScenario(t.TempDir(), "test", func(record.Event) {})
+	rec, err := record.CreateScenario(t.TempDir(), "test", "test", func(record.Event) {})
 	if err != nil {
 		t.Fatal(err)
 	}

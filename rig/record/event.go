@@ -24,7 +24,7 @@ type Kind string
 const (
 	KindRunStart      Kind = "run-start"      // Name, Total, Host, Seed
 	KindPlan          Kind = "plan"           // Plan: scenarios that will be played next, in the order in which they are listed and shown
-	KindScenarioStart Kind = "scenario-start" // File, Of
+	KindScenarioStart Kind = "scenario-start" // File, Of, Dir
 	KindPhase         Kind = "phase"          // Name, Seconds: a phase of the scenario that has ended (boot, configure, services, script, teardown, …); with Node: of that node's start (qemu, restore, agent, configure)
 	KindSection       Kind = "section"        // Line, Text: a comment line of the script
 	KindStepStart     Kind = "step-start"     // Step, Line, Text
@@ -76,6 +76,7 @@ type Event struct {
 	Plan    []string `json:"plan,omitempty"`     // names of scenarios
 	File    string   `json:"file,omitempty"`     // the scenario's file
 	Of      string   `json:"of,omitempty"`       // the scenario's own name, when this is a further playing of it ("roundtrip/basic@2")
+	Dir     string   `json:"dir,omitempty"`      // the scenario's folder, relative to the run's and separated by slashes
 	RetryOf string   `json:"retry_of,omitempty"` // the playing that failed, when this is a further try of it
 	Failed  int      `json:"failed,omitempty"`   // how many of all tries failed
 	Played  int      `json:"played,omitempty"`   // how many tries there were, the first included

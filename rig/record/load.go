@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -43,6 +44,13 @@ func Load(dir string) (*Record, error) {
 		}
 		if err := json.Unmarshal(data, &r.Summary); err != nil {
 			return nil, fmt.Errorf("load %s: not a summary: %w", path, err)
+		}
+		for _, c := range r.Summary.Scenarios {
+			for _, name := range []string{c.Dir, c.Events, c.Work} {
+				if name != "" && !fs.ValidPath(name) {
+					return nil, fmt.Errorf("load %s: scenario %s has the path %q, which is not one in the run's folder", path, c.Name, name)
+				}
+			}
 		}
 		r.Complete = true
 	case !errors.Is(err, os.ErrNotExist):

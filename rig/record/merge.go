@@ -30,13 +30,10 @@ func Merge(root, name string, records []*Record, sink func(Event)) (dir string, 
 	of := make(map[string]*Record)
 	for _, rec := range records {
 		for _, c := range rec.Summary.Scenarios {
-			// Names that differ may still be the same as names of folders.
-			for _, key := range []string{c.Name, c.Dir} {
-				if other := of[key]; other != nil && other != rec {
-					return "", s, &CollisionError{c.Name, [2]string{other.Dir, rec.Dir}}
-				}
-				of[key] = rec
+			if other := of[c.Name]; other != nil && other != rec {
+				return "", s, &CollisionError{c.Name, [2]string{other.Dir, rec.Dir}}
 			}
+			of[c.Name] = rec
 		}
 	}
 	run, err := Create(root, name, sink)
@@ -58,6 +55,9 @@ func Merge(root, name string, records []*Record, sink func(Event)) (dir string, 
 		}
 	}
 	slices.Sort(plan)
+	for _, name := range plan {
+		run.Folder(name)
+	}
 	first := Event{Kind: KindRunStart, Time: start, Total: total, Name: run.name}
 	if len(records) > 0 {
 		first.Host = new(records[0].Summary.Host)
@@ -82,30 +82,28 @@ func Merge(root, name string, records []*Record, sink func(Event)) (dir string, 
 	for _, e := range inTime(records) {
 		switch {
 		case e.Scenario != "":
+			if e.Kind == KindScenarioStart {
+				e.Dir = run.Folder(e.Scenario)
+			}
 			keep(e.Event)
 		case e.Kind == KindWarning:
 			warn(e.of, e.Time, e.Text)
 		}
 	}
-	errs = append(errs, copyFolders(dir, records))
+	errs = append(errs, copyFolders(run, records))
 	s, err = run.finish(why, end.Sub(start))
 	return dir, s, errors.Join(append(errs, err)...)
 }
 
-// copyFolders copies the scenarios' folders of all records. That of a scenario may lie in another one's ("a/b" in "a"), so the outer ones come first.
-func copyFolders(dir string, records []*Record) error {
-	type folder struct{ to, from string }
-	var all []folder
+// copyFolders copies the scenarios' folders of all records.
+func copyFolders(run *Run, records []*Record) error {
+	var errs []error
 	for _, rec := range records {
 		for _, c := range rec.Summary.Scenarios {
-			all = append(all, folder{filepath.Join(dir, filepath.FromSlash(c.Dir)), filepath.Join(rec.Dir, filepath.FromSlash(c.Dir))})
-		}
-	}
-	slices.SortStableFunc(all, func(a, b folder) int { return len(a.to) - len(b.to) })
-	var errs []error
-	for _, f := range all {
-		if isFolder(f.from) && !isFolder(f.to) {
-			errs = append(errs, copyFolder(f.to, f.from))
+			from := filepath.Join(rec.Dir, filepath.FromSlash(c.Dir))
+			if isFolder(from) {
+				errs = append(errs, copyFolder(filepath.Join(run.Dir(), filepath.FromSlash(run.Folder(c.Name))), from))
+			}
 		}
 	}
 	return errors.Join(errs...)

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/google/renameio/v2"
@@ -36,6 +37,9 @@ type Run struct {
 	name    string
 	log     *eventLog
 	builder *builder
+
+	mu      sync.Mutex
+	folders map[string]string // of scenarios, by their names
 }
 
 // Create makes a run's folder under root (made when missing), named after the current time and name, and points the link "latest"
@@ -65,7 +69,7 @@ func Create(root, name string, sink func(Event)) (*Run, error) {
 		}
 		dir = filepath.Join(root, base+"-"+strconv.Itoa(n))
 	}
-	r := &Run{dir: dir, name: name, builder: newBuilder(name)}
+	r := &Run{dir: dir, name: name, builder: newBuilder(name), folders: make(map[string]string)}
 	r.log, err = createEventLog(filepath.Join(dir, EventsFile), "", func(e Event) {
 		r.builder.add(e)
 		if sink != nil {

@@ -165,7 +165,7 @@ func play(t *testing.T, root string, sink func(Event)) (*Run, Summary) {
 	}
 	add(Event{Kind: KindRunStart, Total: 3, Host: &Host{QEMU: "7.2", Accel: "tcg", Line: "QEMU 7.2, tcg"}})
 
-	first, err := CreateScenario(run.Dir(), "roundtrip/basic", add)
+	first, err := CreateScenario(run.Dir(), "roundtrip/basic", "roundtrip/basic", add)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -192,7 +192,7 @@ func play(t *testing.T, root string, sink func(Event)) (*Run, Summary) {
 			t.Fatal(err)
 		}
 	}
-	second, err := CreateScenario(run.Dir(), "errors/enoent", add)
+	second, err := CreateScenario(run.Dir(), "errors/enoent", "errors/enoent", add)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -345,7 +345,7 @@ func TestScenarioEventsKeepTheirTimeInTheRun(t *testing.T) {
 			t.Fatal(err)
 		}
 		time.Sleep(time.Second)
-		s, err := CreateScenario(run.Dir(), "a/b", func(e Event) {
+		s, err := CreateScenario(run.Dir(), "a/b", "a/b", func(e Event) {
 			if err := run.Append(e); err != nil {
 				t.Error(err)
 			}
@@ -379,7 +379,7 @@ func TestScenarioEventsKeepTheirTimeInTheRun(t *testing.T) {
 
 func TestScenarioFolder(t *testing.T) {
 	run := t.TempDir()
-	s, err := CreateScenario(run, "a/b", nil)
+	s, err := CreateScenario(run, "a/b", "a/b", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -402,7 +402,7 @@ func TestScenarioFolder(t *testing.T) {
 			t.Errorf("node %q accepted", name)
 		}
 	}
-	if _, err := CreateScenario(run, "a/b", nil); !errors.Is(err, fs.ErrExist) {
+	if _, err := CreateScenario(run, "a/b", "a/b", nil); !errors.Is(err, fs.ErrExist) {
 		t.Errorf("the same scenario again: %v", err)
 	}
 }
@@ -445,7 +445,7 @@ func TestConcurrentAppends(t *testing.T) {
 
 // childAppend appends events for ever and says after each that it is in.
 func childAppend(dir string) {
-	s, err := CreateScenario(dir, "a/b", nil)
+	s, err := CreateScenario(dir, "a/b", "a/b", nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)

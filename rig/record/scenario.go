@@ -1,10 +1,12 @@
 package record
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -14,13 +16,13 @@ type Scenario struct {
 	log *eventLog
 }
 
-// CreateScenario makes the folder of the scenario name ("roundtrip/basic") in the run's folder runDir. A scenario is recorded once in a
-// run: if it has events already, that is an error.
+// CreateScenario makes the folder dir, which Run.Folder has named, of the scenario name ("roundtrip/basic") in the run's folder runDir. A
+// scenario is recorded once in a run: if it has events already, that is an error.
 //
 // sink gets every event in order, one at a time, as it is recorded, whether or not it could be written; it is how a worker passes events
 // on to the parent (WriteEvent). While it runs no further event is taken, and it must not append any.
-func CreateScenario(runDir, name string, sink func(Event)) (*Scenario, error) {
-	dir := filepath.Join(runDir, filepath.FromSlash(ScenarioDir(name)))
+func CreateScenario(runDir, dir, name string, sink func(Event)) (*Scenario, error) {
+	dir = filepath.Join(runDir, filepath.FromSlash(dir))
 	if err := os.MkdirAll(filepath.Join(dir, workDir), 0o755); err != nil {
 		return nil, fmt.Errorf("create folder of scenario %s: %w", name, explain(err))
 	}
@@ -88,11 +90,52 @@ func nodeFiles(dir, name string) NodeFiles {
 // CoverageDir is the folder, in a node's, of what its programs counted.
 const CoverageDir = "coverage"
 
-// ScenarioDir returns the folder of a scenario, relative to the run's folder and separated by slashes. It never leads out of it.
+// ScenarioDir returns the folder of a scenario with an ordinary name, relative to the run's folder and separated by slashes. It never leads
+// out of it. Several names may have the same one: Run.Folder tells them apart.
 func ScenarioDir(name string) string {
 	parts := strings.Split(name, "/")
 	for i, part := range parts {
 		parts[i] = sanitize(part)
 	}
 	return path.Join(parts...)
+}
+
+// runFiles are names at the top of a run's folder that no scenario's folder may have.
+var runFiles = []string{
+	EventsFile, SummaryFile, JUnitFile, "notes.json", "report.html", "coverage.out", "coverage.html", "kernel.image", "initrd.cpio", "node.debug",
+	"soak.txtar", "shell.txtar",
+}
+
+// Folder returns the folder of a scenario in this run, relative to the run's folder and separated by slashes. It is the scenario's alone:
+// no other one has it, lies in it, or has it in its own, also where upper and lower case are the same. An ordinary name is the folder's, too;
+// one that is no file name, or whose folder is taken, has a part of its digest added.
+func (r *Run) Folder(name string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if dir := r.folders[name]; dir != "" {
+		return dir
+	}
+	dir := ScenarioDir(name)
+	for n := 0; dir != name && n == 0 || r.taken(dir); n++ {
+		sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", n, name))
+		dir = fmt.Sprintf("%s-%x", sanitize(strings.ReplaceAll(name, "/", "-")), sum[:4])
+	}
+	r.folders[name] = dir
+	return dir
+}
+
+// taken reports whether a folder is another scenario's or the run's, lies in such a one, or would hold it.
+func (r *Run) taken(dir string) bool {
+	dir = strings.ToLower(dir)
+	within := func(a, b string) bool { return a == b || strings.HasPrefix(a, b+"/") }
+	if slices.ContainsFunc(runFiles, func(name string) bool { return within(dir, name) }) {
+		return true
+	}
+	for _, other := range r.folders {
+		other = strings.ToLower(other)
+		if within(dir, other) || within(other, dir) {
+			return true
+		}
+	}
+	return false
 }

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -139,17 +140,16 @@ func (b *builder) scenario(name string, e Event) *progress {
 	if p := b.byName[name]; p != nil {
 		return p
 	}
-	dir := ScenarioDir(name)
-	p := &progress{
-		ScenarioSummary: ScenarioSummary{
-			Name: name, Started: e.Time,
-			Dir: dir, Events: dir + "/" + EventsFile, Work: dir + "/" + workDir,
-		},
-		steps: make(map[int]int),
-	}
+	p := &progress{ScenarioSummary: ScenarioSummary{Name: name, Started: e.Time}, steps: make(map[int]int)}
+	p.in(ScenarioDir(name)) // as records of earlier versions have it
 	b.byName[name] = p
 	b.scenarios = append(b.scenarios, p)
 	return p
+}
+
+// in says which folder is the scenario's.
+func (p *progress) in(dir string) {
+	p.Dir, p.Events, p.Work = dir, dir+"/"+EventsFile, dir+"/"+workDir
 }
 
 func (p *progress) add(e Event) {
@@ -157,6 +157,9 @@ func (p *progress) add(e Event) {
 	switch e.Kind {
 	case KindScenarioStart:
 		p.File, p.Of, p.RetryOf, p.Started = e.File, e.Of, e.RetryOf, e.Time
+		if e.Dir != "." && fs.ValidPath(e.Dir) {
+			p.in(e.Dir)
+		}
 	case KindPhase:
 		if e.Node != "" {
 			break // a part of one node's start: the events have it

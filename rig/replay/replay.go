@@ -78,7 +78,7 @@ func Scenarios(run string) ([]*Scenario, error) {
 	var all []*Scenario
 	for _, c := range rec.Summary.Scenarios {
 		s := &Scenario{Name: c.Name, Run: run, Failed: c.Result == record.Failed, Started: c.Started}
-		dir := filepath.Join(run, filepath.FromSlash(record.ScenarioDir(c.Name)))
+		dir := filepath.Join(run, filepath.FromSlash(c.Dir))
 		entries, err := os.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err

@@ -2,6 +2,7 @@ package report
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"maps"
@@ -101,6 +102,7 @@ type place struct {
 // running is a scenario that is under way.
 type running struct {
 	name    string
+	dir     string // its folder, relative to the run's
 	since   time.Time
 	section string
 	step    string
@@ -352,7 +354,7 @@ func (p *Progress) event(e record.Event) {
 		if e.RetryOf == "" {
 			p.started++
 		}
-		p.running = append(p.running, &running{name: clean(e.Scenario), since: time.Now(), lines: make(map[int]int), retry: e.RetryOf != ""})
+		p.running = append(p.running, &running{name: clean(e.Scenario), dir: folderOf(e), since: time.Now(), lines: make(map[int]int), retry: e.RetryOf != ""})
 	case record.KindScenarioEnd:
 		p.verdict(e)
 		return
@@ -381,7 +383,7 @@ func (p *Progress) event(e record.Event) {
 	switch e.Kind {
 	case record.KindHeld:
 		r.held = true
-		p.stands(e)
+		p.stands(e, r.dir)
 		return
 	case record.KindReleased:
 		r.held = false
@@ -404,8 +406,11 @@ func (p *Progress) verbose(r *running, e record.Event) {
 	}
 }
 
+// folderOf returns the folder of an event's scenario, as its start says; records of earlier versions do not say it.
+func folderOf(e record.Event) string { return cmp.Or(e.Dir, record.ScenarioDir(e.Scenario)) }
+
 // stands shows where and why a scenario stands still.
-func (p *Progress) stands(e record.Event) {
+func (p *Progress) stands(e record.Event, dir string) {
 	held := p.color(yellow, "HELD") + " " + clean(e.Scenario)
 	if e.Line == 0 {
 		p.line("%s at its %s", held, clean(e.Name))
@@ -413,7 +418,7 @@ func (p *Progress) stands(e record.Event) {
 	}
 	if e.Failure != nil { // which says where
 		p.line("%s, %s", held, clean(e.Name))
-		p.box(e.Failure, path.Join(p.folder, record.ScenarioDir(e.Scenario)))
+		p.box(e.Failure, path.Join(p.folder, dir))
 		return
 	}
 	p.line("%s, %s at %s:%d: %s", held, clean(e.Name), clean(e.File), e.Line, shorten(clean(e.Text), lineCells))
@@ -423,7 +428,10 @@ func (p *Progress) stands(e record.Event) {
 // and in its place is the line alone, so that whoever watches knows soon and whoever reads finds all verdicts in order.
 func (p *Progress) verdict(e record.Event) {
 	name := clean(e.Scenario)
-	retry := slices.ContainsFunc(p.running, func(r *running) bool { return r.name == name && r.retry })
+	retry, artifacts := false, path.Join(p.folder, folderOf(e))
+	if i := slices.IndexFunc(p.running, func(r *running) bool { return r.name == name }); i >= 0 {
+		retry, artifacts = p.running[i].retry, path.Join(p.folder, p.running[i].dir)
+	}
 	p.running = slices.DeleteFunc(p.running, func(r *running) bool { return r.name == name })
 	if !e.Result.Green() && !retry {
 		p.bad++
@@ -437,7 +445,6 @@ func (p *Progress) verdict(e record.Event) {
 		text = ": " + text
 	}
 	line := fmt.Sprintf("%s %s %s%s", p.color(colorOf(e.Result), word(e.Result)), name, duration(e.Seconds), text)
-	artifacts := path.Join(p.folder, record.ScenarioDir(e.Scenario))
 	switch out := p.of(e.Scenario); {
 	case e.Failure == nil:
 		write(out, "%s", line)

@@ -47,6 +47,7 @@ type TestJSON struct {
 type testCase struct {
 	pkg   *testPackage
 	name  string
+	dir   string      // its folder, relative to the run's
 	lines map[int]int // step -> line in the file
 	ended bool
 }
@@ -98,14 +99,14 @@ func (j *TestJSON) Event(e record.Event) {
 	if c == nil {
 		area, name := path.Split(e.Scenario)
 		area = cmp.Or(strings.TrimSuffix(area, "/"), j.run)
-		c = &testCase{pkg: j.pkg(area, e.Time), name: clean(name), lines: make(map[int]int)}
+		c = &testCase{pkg: j.pkg(area, e.Time), name: clean(name), dir: folderOf(e), lines: make(map[int]int)}
 		j.tests[e.Scenario] = c
 		j.put(testEvent{Time: e.Time, Action: "run", Package: c.pkg.name, Test: c.name})
 		j.output(e.Time, c.pkg, c.name, "=== RUN   "+c.name)
 	}
 	switch e.Kind {
 	case record.KindScenarioEnd:
-		j.end(c, e.Time, e.Result, e.Seconds, e.Text, e.Failure, record.ScenarioDir(e.Scenario))
+		j.end(c, e.Time, e.Result, e.Seconds, e.Text, e.Failure, c.dir)
 	case record.KindVerdict: // the test has ended
 		j.output(e.Time, c.pkg, "", fmt.Sprintf("%s %s: %s", word(e.Result), clean(e.Scenario), clean(tries(e.Failed, e.Played, e.Failure))))
 	case record.KindRecorded: // so has this one

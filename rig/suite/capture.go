@@ -26,7 +26,7 @@ func (j *Job) newCapture() *capture.Capture {
 	if j.Capture == "" || j.Capture == KeepNever {
 		return nil
 	}
-	file := filepath.Join(j.RunDir, filepath.FromSlash(record.ScenarioDir(j.Name)), record.CaptureFile)
+	file := filepath.Join(j.RunDir, filepath.FromSlash(j.Dir), record.CaptureFile)
 	return capture.New(file, j.CaptureLimit)
 }
 

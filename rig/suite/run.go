@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -167,6 +168,9 @@ func (r *runner) take(ctx context.Context) task {
 				names = append(names, turn.name)
 			}
 		}
+		for _, name := range slices.Sorted(slices.Values(names)) {
+			r.cfg.Run.Folder(name) // in this order, so that it does not depend on which begins first
+		}
 		r.err = errors.Join(r.err, r.cfg.Run.Append(record.Event{Kind: record.KindPlan, Plan: names}))
 		r.ready = play
 	}
@@ -248,7 +252,7 @@ func (r *runner) recordFailure(ctx context.Context, t turn, first *playing) {
 			told.Name = again.name
 			break
 		}
-		if err := recording.Remove(filepath.Join(r.cfg.Run.Dir(), filepath.FromSlash(record.ScenarioDir(again.name)))); err != nil {
+		if err := recording.Remove(filepath.Join(r.cfg.Run.Dir(), filepath.FromSlash(r.cfg.Run.Folder(again.name)))); err != nil {
 			r.keep(r.cfg.Run.Append(record.Event{Kind: record.KindWarning, Scenario: again.name, Text: err.Error()}))
 		}
 	}
@@ -305,7 +309,7 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 		began = began || e.Kind == record.KindScenarioStart
 		if e.Kind == record.KindScenarioEnd && !began {
 			began = true
-			r.keep(run.Append(record.Event{Kind: record.KindScenarioStart, Scenario: t.name, File: t.item.File, Of: t.of(), RetryOf: t.retryOf}))
+			r.keep(run.Append(record.Event{Kind: record.KindScenarioStart, Scenario: t.name, File: t.item.File, Of: t.of(), Dir: run.Folder(t.name), RetryOf: t.retryOf}))
 		}
 		if e.Kind == record.KindScenarioStart {
 			e.RetryOf = t.retryOf // the worker does not know what it is good for
@@ -329,7 +333,7 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 		return p
 	}
 	job := Job{
-		Name: t.name, Of: t.of(), File: t.item.File, RunDir: run.Dir(), Slowdown: r.slowdown(), Root: os.Geteuid() == 0,
+		Name: t.name, Of: t.of(), File: t.item.File, RunDir: run.Dir(), Dir: run.Folder(t.name), Slowdown: r.slowdown(), Root: os.Geteuid() == 0,
 		Hardware: r.cfg.Host.Hardware(r.cfg.Images), Stops: r.cfg.Stops, Patience: r.cfg.Patience, Source: r.cfg.Source,
 		Capture: r.cfg.Capture, CaptureLimit: r.cfg.CaptureLimit, KeyLog: r.cfg.KeyLog,
 	}

@@ -36,6 +36,7 @@ type Job struct {
 	Of       string           `json:"of,omitempty"` // the scenario's own name, when that is another one
 	File     string           `json:"file"`
 	RunDir   string           `json:"run_dir"`
+	Dir      string           `json:"dir"` // the scenario's folder, relative to RunDir and separated by slashes
 	Hardware machine.Hardware `json:"hardware"`
 	Slowdown float64          `json:"slowdown"`
 	// Stops say where the script stands still, and Patience how long it then waits for somebody to come to the prompt.
@@ -68,7 +69,7 @@ func Work(ctx context.Context, data json.RawMessage, out io.Writer) error {
 	p := &play{job: job, unreach: func() {}, capture: job.newCapture(), locator: locate.New()}
 	p.alive = newAlive(ctx, job, start, func(text string) { p.tell(record.Event{Kind: record.KindWarning, Text: text}) })
 	var told error
-	rec, err := record.CreateScenario(job.RunDir, job.Name, func(e record.Event) {
+	rec, err := record.CreateScenario(job.RunDir, job.Dir, job.Name, func(e record.Event) {
 		p.alive.told(e)
 		p.capture.Event(e)
 		p.locator.Event(e)
@@ -119,7 +120,7 @@ func (p *play) phase(name string, d time.Duration) {
 
 // run plays the scenario and returns its end.
 func (p *play) run(ctx context.Context) record.Event {
-	p.tell(record.Event{Kind: record.KindScenarioStart, File: p.job.File, Of: p.job.Of})
+	p.tell(record.Event{Kind: record.KindScenarioStart, File: p.job.File, Of: p.job.Of, Dir: p.job.Dir})
 	programs, err := images.Programs(p.job.Source)
 	if err != nil {
 		return broken(record.Internal, record.Broken, err)
