@@ -60,7 +60,7 @@ func run(args []string) int {
 		var problems scenario.Problems
 		located := errors.As(exit.err, &problems)
 		// A machine may have said a part of it.
-		for i, line := range strings.Split(exit.err.Error(), "\n") {
+		for i, line := range strings.Split(record.ErrorText(exit.err), "\n") {
 			if i == 0 && !located {
 				line = "rig: " + line
 			}

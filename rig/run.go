@@ -87,7 +87,7 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 	}
 	shared := filepath.Join(dir, suite.Dir, suite.DurationsFile)
 	runName := f.runName(patterns, items)
-	items, sharded, err := f.pick(items, shared)
+	items, shard, sharded, err := f.pick(items, shared)
 	if err != nil {
 		return err
 	}
@@ -95,6 +95,7 @@ func runScenarios(cmd *cobra.Command, f runFlags, patterns []string) error {
 		name:    runName,
 		prepare: func(*record.Run) ([]suite.Item, error) { return items, nil },
 		note:    sharded,
+		shard:   shard,
 	}
 	if f.debug {
 		if p.attendant, err = newAttendant(cmd.Context(), cmd.OutOrStdout(), f.patience, false); err != nil {
@@ -114,6 +115,7 @@ type playing struct {
 	name    string
 	prepare func(*record.Run) ([]suite.Item, error) // what is played; it may be made in the run's folder
 	note    string                                  // said first; empty: nothing
+	shard   *record.Shard                           // which part of the selected scenarios it is; nil: all
 	watch   func(record.Event)                      // gets every event; nil: nobody
 
 	stops     scenario.Stops // where scenarios stand still
@@ -231,14 +233,21 @@ func saveDurations(dir, file string, passed suite.Durations) error {
 // playAll builds the images, looks at the host and runs the scenarios.
 func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item, p playing, progress display) (suite.Outcome, error) {
 	ctx := cmd.Context()
+	cfg := suite.Config{
+		Items: items, Run: run, Jobs: f.sideBySide(), Rounds: f.rounds(cmd), FailFast: f.failFast || f.untilFail, Both: f.both, Retries: f.retries,
+		Shuffle: f.seed, Shard: p.shard, Expected: p.past.durations(), Stops: p.stops, Patience: f.patience,
+		Capture:      suite.Keep(cmp.Or(f.capture, string(suite.KeepFail))), // soak and shell have no flag for it
+		CaptureLimit: int64(f.captureSize) << 20, KeyLog: f.keyLog, RecordTries: f.triesToRecord(),
+	}
 	fail := func(reason record.Reason, err error) (suite.Outcome, error) {
+		recErr := run.Append(cfg.Start())
 		if ctx.Err() != nil {
-			return suite.Outcome{Why: suite.Ended(context.Cause(ctx))}, nil
+			return suite.Outcome{Why: suite.Ended(context.Cause(ctx))}, recErr
 		}
 		if what, ok := record.Exhausted(err); ok {
 			reason, err = record.HostExhausted, fmt.Errorf("this host ran out of %s: %w", what, err)
 		}
-		return suite.Outcome{Why: &record.Failure{Reason: reason, Message: err.Error()}}, nil
+		return suite.Outcome{Why: record.NewFailure(reason, err)}, recErr
 	}
 	failHost := func(or record.Reason, err error) (suite.Outcome, error) {
 		var unsupported *host.UnsupportedError
@@ -274,16 +283,9 @@ func playAll(cmd *cobra.Command, f runFlags, run *record.Run, items []suite.Item
 	if err != nil {
 		return fail(record.Internal, err)
 	}
-	return suite.Run(ctx, suite.Config{
-		Items: items, Host: h, Images: set, Saved: saved, Run: run,
-		Jobs: f.sideBySide(), Rounds: f.rounds(cmd), FailFast: f.failFast || f.untilFail, Both: f.both,
-		Retries: f.retries,
-		Shuffle: f.seed, Expected: p.past.durations(),
-		Stops: p.stops, Patience: f.patience, Source: dir,
-		Capture:      suite.Keep(cmp.Or(f.capture, string(suite.KeepFail))), // soak and shell have no flag for it
-		CaptureLimit: int64(f.captureSize) << 20, KeyLog: f.keyLog,
-		Recording: f.recordings(run.Dir(), dir, set, h, progress.Print), RecordTries: f.triesToRecord(),
-	})
+	cfg.Host, cfg.Images, cfg.Saved, cfg.Source = h, set, saved, dir
+	cfg.Recording = f.recordings(run.Dir(), dir, set, h, progress.Print)
+	return suite.Run(ctx, cfg)
 }
 
 // runName is what a run is called in its folder's name.

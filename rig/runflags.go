@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"regexp"
@@ -197,17 +198,25 @@ func (f *runFlags) sideBySide() int {
 	return suite.DefaultJobs()
 }
 
-// pick returns the items of this run's shard, in a project's folder, with what there
-// is to say about that.
-func (f *runFlags) pick(items []suite.Item, durations string) (picked []suite.Item, note string, err error) {
+// pick returns the items of this run's shard, in a project's folder, which part that
+// is, and what there is to say about that.
+func (f *runFlags) pick(items []suite.Item, durations string) (picked []suite.Item, shard *record.Shard, note string, err error) {
 	if f.shards == 0 {
-		return items, "", nil
+		return items, nil, "", nil
 	}
 	// A file that only some hosts can read would have shards overlap.
 	expected, err := suite.LoadDurations(durations)
 	if err != nil {
-		return nil, "", usage("%w; write it anew with -save-durations", err)
+		return nil, nil, "", usage("%w; write it anew with -save-durations", err)
 	}
 	picked = suite.Shard(items, f.shardIndex, f.shards, expected)
-	return picked, fmt.Sprintf("shard %d of %d: %d of %d scenarios", f.shardIndex, f.shards, len(picked), len(items)), nil
+	if len(picked) == 0 { // it would be green, and nothing would have been played
+		return nil, nil, "", usage("-shard %s: this part of %d scenarios is empty; have at most as many parts as there are scenarios", f.shard, len(items))
+	}
+	names := sha256.New()
+	for _, item := range items {
+		fmt.Fprintln(names, item.Name)
+	}
+	shard = &record.Shard{Index: f.shardIndex, Of: f.shards, Set: fmt.Sprintf("%.8x", names.Sum(nil))}
+	return picked, shard, fmt.Sprintf("shard %d of %d: %d of %d scenarios", f.shardIndex, f.shards, len(picked), len(items)), nil
 }

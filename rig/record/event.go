@@ -22,7 +22,7 @@ const Schema = 1
 type Kind string
 
 const (
-	KindRunStart      Kind = "run-start"      // Name, Total, Host, Seed
+	KindRunStart      Kind = "run-start"      // Name, Total, Host, Seed, Shard
 	KindPlan          Kind = "plan"           // Plan: scenarios that will be played next, in the order in which they are listed and shown
 	KindScenarioStart Kind = "scenario-start" // File, Of, Dir
 	KindPhase         Kind = "phase"          // Name, Seconds: a phase of the scenario that has ended (boot, configure, services, script, teardown, …); with Node: of that node's start (qemu, restore, agent, configure)
@@ -73,6 +73,7 @@ type Event struct {
 	Total   int      `json:"total,omitempty"`    // how many scenarios the run is to have
 	Host    *Host    `json:"host,omitempty"`     // what runs the machines
 	Seed    *uint64  `json:"seed,omitempty"`     // what the order was shuffled by
+	Shard   *Shard   `json:"shard,omitempty"`    // which part of the selected scenarios the run has; nil: all
 	Plan    []string `json:"plan,omitempty"`     // names of scenarios
 	File    string   `json:"file,omitempty"`     // the scenario's file
 	Of      string   `json:"of,omitempty"`       // the scenario's own name, when this is a further playing of it ("roundtrip/basic@2")
@@ -113,6 +114,13 @@ type Host struct {
 	Detail   string  `json:"detail,omitempty"`   // all of it in one line, for -v
 }
 
+// A Shard is the part of a suite that a run has, of some parts that together have each scenario once.
+type Shard struct {
+	Index int    `json:"index"` // from 1
+	Of    int    `json:"of"`    // how many parts there are
+	Set   string `json:"set"`   // digest of the names of all selected scenarios: equal for the parts of one suite
+}
+
 // Limits of one event. What is longer is cut when it is written: the whole text is in the node's console.log and journal.jsonl, and
 // an unbounded line would make every reader of events.jsonl hold it in memory.
 const (
@@ -129,15 +137,19 @@ func Seconds(d time.Duration) float64 {
 
 // bounded returns e within the limits. It never changes what e points to.
 func bounded(e Event) Event {
+	if e.Kind == KindWarning {
+		e.Text = plainText(e.Text)
+	}
 	if n := len(e.Text); n > MaxText {
 		e.Text = clip(e.Text, MaxText)
 		e.Cut += n - len(e.Text)
 	}
-	e.Error = clip(e.Error, MaxText)
+	e.Error = clip(plainText(e.Error), MaxText)
 	if e.Failure != nil {
 		f := *e.Failure
-		f.Message = clip(f.Message, MaxText)
+		f.Message = clip(plainText(f.Message), MaxText)
 		f.Awaited = clip(f.Awaited, MaxText)
+		f.Said = clip(f.Said, MaxTailLine)
 		f.Text = clip(f.Text, MaxText)
 		if f.Evidence != nil {
 			f.Evidence = slices.Clone(f.Evidence)

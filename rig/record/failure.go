@@ -1,6 +1,9 @@
 package record
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+)
 
 // A Failure says what went wrong, where, and what to do next. Node output in it (Message, Awaited, Tail) is kept as it came and is
 // not safe to print on a terminal without escaping.
@@ -24,6 +27,47 @@ type Failure struct {
 
 	// Said is the failure in one sentence, where its maker knows a better one than Headline makes of the other fields.
 	Said string `json:"said,omitempty"`
+}
+
+// NewFailure returns the failure that an error is, for a reason whose meaning alone says little.
+func NewFailure(reason Reason, err error) *Failure {
+	text := ErrorText(err)
+	return &Failure{Reason: reason, Message: text, Said: reason.Info().Meaning + ": " + firstLine(text)}
+}
+
+// counts are how go-multierror begins the text of joined errors, points how it begins each but the first, gaps how it ends.
+var (
+	counts = regexp.MustCompile(`\d+ errors? occurred:\n\t+\* `)
+	points = regexp.MustCompile(`\n+\t+\* `)
+	gaps   = regexp.MustCompile(`\n{2,}`)
+)
+
+// ErrorText returns an error for people. Its first line says what happened, also where several errors were joined: each is on lines of its
+// own.
+func ErrorText(err error) string { return plainText(err.Error()) }
+
+// plainText is ErrorText of an error's text.
+func plainText(text string) string {
+	if counts.MatchString(text) {
+		text = points.ReplaceAllString(counts.ReplaceAllString(text, ""), "\n")
+		text = gaps.ReplaceAllString(text, "\n")
+	}
+	return strings.TrimSpace(text)
+}
+
+func firstLine(text string) string {
+	first, _, _ := strings.Cut(text, "\n")
+	return first
+}
+
+// Brief returns the failure's headline, and behind it the first line of its message where that says more: for places that have no more
+// than one line.
+func (f *Failure) Brief() string {
+	head, more := f.Headline(), firstLine(f.Message)
+	if more == "" || strings.Contains(head, more) {
+		return head
+	}
+	return head + ": " + more
 }
 
 // Headline returns the failure in one sentence for people, such as "node A: an awaited line did not come before its deadline". It is the

@@ -64,7 +64,7 @@ func TestMergeKeepsFoldersApart(t *testing.T) {
 	temp := t.TempDir()
 	one := shard(t, filepath.Join(temp, "one"), 3, nil, map[string]Result{"zz": Passed, "a b": Failed, "测试": Passed})
 	two := shard(t, filepath.Join(temp, "two"), 3, nil, map[string]Result{"zz/work": Failed, "a-b": Passed, "验证": Failed})
-	dir, s, err := Merge(filepath.Join(temp, "runs"), "all", []*Record{one, two}, nil)
+	dir, s, err := Merge(filepath.Join(temp, "runs"), "all", []*Record{one, two}, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

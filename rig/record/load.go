@@ -17,7 +17,7 @@ type Record struct {
 	Events  []Event
 
 	// Complete is false when the folder has no summary.json: the run is still going on, or was killed. Summary is then what the events
-	// amount to.
+	// amount to, and of a run that was killed it is never green.
 	Complete bool
 
 	// Warnings say what could not be read, each naming the file.
@@ -57,9 +57,10 @@ func Load(dir string) (*Record, error) {
 		return nil, fmt.Errorf("load run: %w", err)
 	}
 
-	b := newBuilder(filepath.Base(dir))
+	b, ended := newBuilder(filepath.Base(dir)), false
 	warning, err := ReadEvents(filepath.Join(dir, EventsFile), func(e Event) error {
 		b.add(e)
+		ended = ended || e.Kind == KindRunEnd
 		r.Events = append(r.Events, e)
 		return nil
 	})
@@ -77,6 +78,9 @@ func Load(dir string) (*Record, error) {
 		r.Warnings = append(r.Warnings, warning)
 	}
 	if !r.Complete {
+		if alive, err := Alive(dir); !ended && (err != nil || !alive) {
+			b.fail(&Failure{Reason: Stopped, Message: fmt.Sprintf("the run of %s has no end: it was killed, or its record was copied before", dir)})
+		}
 		r.Summary = b.summary()
 	}
 	return r, nil

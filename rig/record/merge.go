@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,10 +24,11 @@ func (e *CollisionError) Error() string {
 
 // Merge joins runs that have ended, the shards of one say, to a run of its own under root, with a folder that Create makes. It has all events in time, numbered
 // anew, one summary, and copies of the scenarios' folders. A scenario that is in two of them is a *CollisionError, and then nothing is made. A run that has no
-// end was killed: the joined one has that as its failure.
+// end was killed: the joined one has that as its failure. So it has a missing part: where some records are parts of a suite (Shard), all parts must be there,
+// each once, and unless expect is 0 that many records.
 //
 // sink gets every event, as in Create. The summary is returned also with an error of writing; dir is empty when nothing was made.
-func Merge(root, name string, records []*Record, sink func(Event)) (dir string, s Summary, err error) {
+func Merge(root, name string, records []*Record, expect int, sink func(Event)) (dir string, s Summary, err error) {
 	of := make(map[string]*Record)
 	for _, rec := range records {
 		for _, c := range rec.Summary.Scenarios {
@@ -67,7 +69,13 @@ func Merge(root, name string, records []*Record, sink func(Event)) (dir string, 
 	warn := func(rec *Record, at time.Time, text string) {
 		keep(Event{Kind: KindWarning, Time: at, T: Seconds(at.Sub(start)), Text: filepath.Base(rec.Dir) + ": " + text})
 	}
-	why := failures(records)
+	why, missing := failures(records), missingParts(records, expect)
+	switch {
+	case why == nil || missing != nil && worse(missing.Reason.Info().Result, why.Reason.Info().Result):
+		why = missing
+	case missing != nil:
+		keep(Event{Kind: KindWarning, Time: start, Text: missing.Error()})
+	}
 	for _, rec := range records {
 		if h := rec.Summary.Host; h.Line != records[0].Summary.Host.Line {
 			warn(rec, start, "another host: "+cmp.Or(h.Line, "unknown"))
@@ -141,9 +149,6 @@ func span(records []*Record) (start, end time.Time) {
 // failures returns the failure of a joined run: the worst of what ended its parts, the first of several that are as bad.
 func failures(records []*Record) (worst *Failure) {
 	for _, rec := range records {
-		if !rec.Complete && rec.Summary.Failure == nil {
-			rec.Summary.Failure = &Failure{Reason: Stopped, Message: fmt.Sprintf("the run of %s has no end: it was killed, or its record was copied before", rec.Dir)}
-		}
 		f := rec.Summary.Failure
 		if f == nil {
 			continue
@@ -153,6 +158,45 @@ func failures(records []*Record) (worst *Failure) {
 		}
 	}
 	return worst
+}
+
+// missingParts returns the failure of a joined run that not all parts have left a record for, nil when nothing is missing.
+func missingParts(records []*Record, expect int) *Failure {
+	var lacks []string
+	if expect > 0 && len(records) != expect {
+		lacks = append(lacks, fmt.Sprintf("there are %d records, and there should be %d", len(records), expect))
+	}
+	first := make(map[string]*Record)         // by what was selected
+	found := make(map[string]map[int]*Record) // by part
+	for _, rec := range records {
+		s := rec.Summary.Shard
+		if s == nil {
+			continue
+		}
+		if first[s.Set] == nil {
+			first[s.Set], found[s.Set] = rec, make(map[int]*Record)
+		}
+		one, twice := first[s.Set], found[s.Set][s.Index]
+		switch {
+		case s.Of != one.Summary.Shard.Of:
+			lacks = append(lacks, fmt.Sprintf("%s is part %d of %d, and %s is part %d of %d", one.Dir, one.Summary.Shard.Index, one.Summary.Shard.Of, rec.Dir, s.Index, s.Of))
+		case twice != nil:
+			lacks = append(lacks, fmt.Sprintf("%s and %s are both part %d of %d", twice.Dir, rec.Dir, s.Index, s.Of))
+		}
+		found[s.Set][s.Index] = rec
+	}
+	for _, set := range slices.Sorted(maps.Keys(first)) {
+		shard := first[set].Summary.Shard
+		for i := 1; i <= shard.Of; i++ {
+			if found[set][i] == nil {
+				lacks = append(lacks, fmt.Sprintf("part %d of %d, of which %s is part %d, has left no record", i, shard.Of, first[set].Dir, shard.Index))
+			}
+		}
+	}
+	if len(lacks) == 0 {
+		return nil
+	}
+	return NewFailure(PartMissing, errors.New(strings.Join(lacks, "\n")))
 }
 
 func worse(a, b Result) bool { return a != b && Worst(a, b) == a }

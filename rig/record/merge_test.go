@@ -66,7 +66,7 @@ func TestMerge(t *testing.T) {
 	one := shard(t, filepath.Join(temp, "one"), 2, nil, map[string]Result{"a/x": Passed, "b": Failed})
 	two := shard(t, filepath.Join(temp, "two"), 3, nil, map[string]Result{"a/y": Skipped, "b/inner": Passed})
 	var seen []Event
-	dir, s, err := Merge(filepath.Join(temp, "runs"), "all", []*Record{one, two}, func(e Event) { seen = append(seen, e) })
+	dir, s, err := Merge(filepath.Join(temp, "runs"), "all", []*Record{one, two}, 0, func(e Event) { seen = append(seen, e) })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,7 @@ func TestMergeOfRunsThatFailed(t *testing.T) {
 		{"one has played nothing", []*Record{good, image}, ExitBroken, ImageFailed},
 		{"both", []*Record{image, good, killed}, ExitInterrupted, Stopped},
 	} {
-		_, s, err := Merge(filepath.Join(temp, "runs"), "all", tt.records, nil)
+		_, s, err := Merge(filepath.Join(temp, "runs"), "all", tt.records, 0, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -147,7 +147,7 @@ func TestMergeRefusesTheSameScenario(t *testing.T) {
 	root := filepath.Join(temp, "runs")
 	one := shard(t, filepath.Join(temp, "one"), 1, nil, map[string]Result{"a/x": Passed})
 	two := shard(t, filepath.Join(temp, "two"), 1, nil, map[string]Result{"a/x": Passed})
-	_, _, err := Merge(root, "all", []*Record{one, two}, nil)
+	_, _, err := Merge(root, "all", []*Record{one, two}, 0, nil)
 	var collision *CollisionError
 	if !errors.As(err, &collision) || !strings.Contains(err.Error(), one.Dir) || !strings.Contains(err.Error(), two.Dir) {
 		t.Errorf("error %v", err)

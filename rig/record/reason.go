@@ -58,6 +58,7 @@ const (
 	RunTimeout          Reason = "run-timeout"
 	KeyLeaked           Reason = "key-leaked"
 	LogIncomplete       Reason = "log-incomplete"
+	PartMissing         Reason = "part-missing"
 	HostUnsupported     Reason = "host-unsupported"
 	HostExhausted       Reason = "host-exhausted"
 	ImageFailed         Reason = "image-failed"
@@ -189,6 +190,8 @@ var reasons = []ReasonInfo{
 		"Compare events.jsonl of the two playings, NAME and NAME@cold; a clone must not be told from a machine that booted."},
 	{RunTimeout, Failed, "the time of the whole run was over",
 		"Give the run longer with -timeout, or have fewer scenarios in it with -shard."},
+	{PartMissing, Broken, "a part of the run is missing",
+		"Look for the host that has left no record, and join the records of all parts (`rig run -shard`) of one selection."},
 	{Stopped, Interrupted, "the run was stopped before the scenario ended",
 		"Run it again; what was recorded until then is in the scenario's folder."},
 	{Internal, Broken, "the rig itself went wrong",

@@ -18,6 +18,7 @@ type Summary struct {
 	Planned   int               `json:"planned"`              // scenarios the run was to have
 	NotPlayed int               `json:"not_played,omitempty"` // those of them that never began, and are not listed
 	Seed      *uint64           `json:"seed,omitempty"`       // what the order was shuffled by
+	Shard     *Shard            `json:"shard,omitempty"`      // which part of the selected scenarios the run has; nil: all
 	Counts    map[Result]int    `json:"counts"`               // scenarios by result; further tries of one that failed are none of their own
 	Host      Host              `json:"host"`
 	Failure   *Failure          `json:"failure,omitempty"` // what ended the run beside its scenarios
@@ -113,7 +114,7 @@ func (b *builder) add(e Event) {
 	}
 	switch e.Kind {
 	case KindRunStart:
-		b.run.Started, b.run.Planned, b.run.Seed = e.Time, e.Total, e.Seed
+		b.run.Started, b.run.Planned, b.run.Seed, b.run.Shard = e.Time, e.Total, e.Seed, e.Shard
 		if e.Name != "" {
 			b.run.Name = e.Name
 		}
@@ -133,7 +134,7 @@ func (b *builder) add(e Event) {
 func (b *builder) fail(why *Failure) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.run.Failure = why
+	b.run.Failure = bounded(Event{Failure: why}).Failure
 }
 
 func (b *builder) scenario(name string, e Event) *progress {
@@ -235,6 +236,9 @@ func (b *builder) summary() Summary {
 		results = append(results, s.Failure.Reason.Info().Result)
 	}
 	s.Result = Worst(results...)
+	if s.Result.Green() && (s.NotPlayed > 0 || len(results) == 0) {
+		s.Result = Interrupted // nobody knows what the others would have come to
+	}
 	// Of several reasons for the same result the first decides the exit status; what ended the run itself goes before.
 	if s.Failure != nil && s.Failure.Reason.Info().Result == s.Result {
 		deciding = s.Failure.Reason

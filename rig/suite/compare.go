@@ -76,7 +76,7 @@ func differs(file string, clones, cold *playing) *record.Failure {
 			f = *cold.failure // where, and with which last lines
 			message += ": " + cold.failure.Message
 		}
-		f.Reason, f.Message, f.Awaited, f.Next = record.ColdDiffers, message, "the same verdict as on clones", ""
+		f.Reason, f.Message, f.Awaited, f.Next, f.Said = record.ColdDiffers, message, "the same verdict as on clones", "", ""
 		return &f
 	}
 	if !cold.result.Green() {

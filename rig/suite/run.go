@@ -30,12 +30,13 @@ type Config struct {
 	Saved  machine.Saved // what nodes are cloned from; its zero value: every machine boots
 	Run    *record.Run
 
-	Jobs     int     // how many scenarios are played side by side; below 1 is 1
-	Rounds   int     // how often each is played; 0: without end
-	FailFast bool    // nothing new begins once one is not green
-	Retries  int     // how often one that failed is tried again at most, until it passes; not with Both
-	Both     bool    // each is played on clones and on booted machines, and must go the same way
-	Shuffle  *uint64 // the seed that each round is shuffled by; nil: not shuffled
+	Jobs     int           // how many scenarios are played side by side; below 1 is 1
+	Rounds   int           // how often each is played; 0: without end
+	FailFast bool          // nothing new begins once one is not green
+	Retries  int           // how often one that failed is tried again at most, until it passes; not with Both
+	Both     bool          // each is played on clones and on booted machines, and must go the same way
+	Shuffle  *uint64       // the seed that each round is shuffled by; nil: not shuffled
+	Shard    *record.Shard // which part of the selected scenarios Items are; nil: all
 	Expected Durations
 
 	// Recording returns what all recordings of machines have in common, and puts what a replay takes into the run's folder; it is called once, before the first one.
@@ -78,7 +79,9 @@ func Run(ctx context.Context, cfg Config) (Outcome, error) {
 	if cfg.Recording != nil {
 		r.recording = sync.OnceValues(func() (*recording.Machine, error) { return cfg.Recording(ctx) })
 	}
-	r.keep(cfg.Run.Append(record.Event{Kind: record.KindRunStart, Total: r.planner.total(), Host: r.host(), Seed: cfg.Shuffle}))
+	start := cfg.Start()
+	start.Host = r.host()
+	r.keep(cfg.Run.Append(start))
 	var workers sync.WaitGroup
 	for range r.jobs {
 		workers.Go(func() {
@@ -89,6 +92,12 @@ func Run(ctx context.Context, cfg Config) (Outcome, error) {
 	}
 	workers.Wait()
 	return Outcome{Passed: r.passed, Cold: r.planner.cold, Why: r.why(ctx)}, r.err
+}
+
+// Start returns the event with which the run begins, without the host. A run that ends
+// before Run is called records it as well, since it says how many were planned.
+func (cfg Config) Start() record.Event {
+	return record.Event{Kind: record.KindRunStart, Total: newRunner(cfg).planner.total(), Seed: cfg.Shuffle, Shard: cfg.Shard}
 }
 
 // A runner is a suite that runs.

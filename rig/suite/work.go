@@ -296,7 +296,7 @@ func broken(reason record.Reason, result record.Result, err error) record.Event 
 			reason, err = record.HostExhausted, fmt.Errorf("this host ran out of %s: %w", what, err)
 		}
 	}
-	return record.Event{Result: result, Failure: &record.Failure{Reason: reason, Message: err.Error()}}
+	return record.Event{Result: result, Failure: record.NewFailure(reason, err)}
 }
 
 // brokenHost tells what the host lacks from what the rig did wrong.
