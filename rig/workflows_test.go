@@ -229,7 +229,7 @@ func TestTellGitHub(t *testing.T) {
 
 	// A run of a host that cannot play has a failure, too, and needs no machine.
 	out, status = rig(t, env, "run", "-qemu", "no-such-qemu", "-runs", t.TempDir(), "-C", "..", "roundtrip/basic")
-	if status != 3 || !strings.Contains(out, "\n::error title=broken::host-unsupported: ") {
+	if status != 3 || !strings.Contains(out, "\n::error title=broken (host-unsupported)::this host lacks something the rig needs: ") {
 		t.Errorf("exit status %d:\n%s", status, out)
 	}
 	out, _ = rig(t, env, "run", "-json", "-qemu", "no-such-qemu", "-runs", t.TempDir(), "-C", "..", "roundtrip/basic")

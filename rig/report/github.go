@@ -8,9 +8,11 @@ import (
 	"dsoftbus-rig/rig/record"
 )
 
-// mostRows is how many scenarios a table has at most, and mostAnnotations how many annotations: a build server shows no more than some.
+// Limits of what GitHub gets: it shows 1 MiB of a summary, and no more than some annotations.
 const (
-	mostRows        = 200
+	mostRows        = 200 // scenarios of a table
+	mostDetails     = 20  // scenarios with the evidence of their failure
+	mostLines       = 8   // of a message, and of evidence
 	mostAnnotations = 50
 )
 
@@ -18,13 +20,17 @@ const (
 // one of the others folded away. All text is made harmless to Markdown.
 func Markdown(w io.Writer, s record.Summary) error {
 	var b strings.Builder
-	fmt.Fprintf(&b, "### %s: %s\n\n%s in %s", markdown(s.Name), markdown(string(s.Result)), count(s), duration(s.Seconds))
+	fmt.Fprintf(&b, "### %s: %s\n\n%s in %s", markdown(s.Name), markdown(string(s.Result)), Count(s), duration(s.Seconds))
 	if s.Host.Line != "" {
 		fmt.Fprintf(&b, ", on %s", markdown(s.Host.Line))
 	}
 	b.WriteString("\n\n")
 	if f := s.Failure; f != nil {
-		fmt.Fprintf(&b, "**%s**: %s\n\n", markdown(string(f.Reason)), markdown(firstLine(f)))
+		fmt.Fprintf(&b, "**%s**: %s\n\n", markdown(string(f.Reason)), markdown(Headline(f)))
+		details(&b, f)
+	}
+	if text := nothingTested(s); text != "" {
+		fmt.Fprintf(&b, "**%s**\n\n", markdown(text))
 	}
 	var green, others []record.ScenarioSummary
 	for _, c := range s.Scenarios {
@@ -45,13 +51,19 @@ func Markdown(w io.Writer, s record.Summary) error {
 			}
 			var reason, where, what string
 			if f := c.Failure; f != nil {
-				reason, where, what = string(f.Reason), f.Position(), firstLine(f)
+				reason, where, what = string(f.Reason), f.Position(), Headline(f)
 			} else {
 				what = c.Message
 			}
 			fmt.Fprintf(&b, "| %s | %s | %s | %s | %s | %s |\n", markdown(c.Name), markdown(result), duration(c.Seconds), markdown(reason), markdown(where), markdown(what))
 		}
 		more(&b, len(others))
+		for _, c := range others[:min(len(others), mostDetails)] {
+			if c.Failure != nil {
+				fmt.Fprintf(&b, "**%s**: %s\n\n", markdown(c.Name), markdown(Headline(c.Failure)))
+				details(&b, c.Failure)
+			}
+		}
 	}
 	if len(green) > 0 {
 		fmt.Fprintf(&b, "<details><summary>%d green</summary>\n\n| scenario | result | time |\n|---|---|---|\n", len(green))
@@ -65,6 +77,25 @@ func Markdown(w io.Writer, s record.Summary) error {
 		return fmt.Errorf("write the summary for GitHub: %w", err)
 	}
 	return nil
+}
+
+// details lists what is behind the first line of a failure, and what to do next.
+func details(b *strings.Builder, f *record.Failure) {
+	for _, part := range []struct {
+		label, text string
+		most        int
+	}{
+		{"line", scriptLine(f), 1},
+		{"message", f.Message, mostLines},
+		{"awaited", f.Awaited, 1},
+		{"evidence", strings.Join(f.Evidence, "\n"), mostLines},
+		{"next", f.NextStep(), mostLines},
+	} {
+		for _, line := range bounded(part.text, part.most) {
+			fmt.Fprintf(b, "* %s: %s\n", part.label, markdown(line))
+		}
+	}
+	b.WriteString("\n")
 }
 
 func more(b *strings.Builder, n int) {
@@ -103,29 +134,45 @@ func Annotations(w io.Writer, s record.Summary) error {
 			}
 			properties += "title=" + property(title)
 		}
-		fmt.Fprintf(&b, "::error %s::%s\n", properties, annotated(text))
+		lines := strings.Split(strings.TrimSpace(text), "\n")
+		for i := range lines {
+			lines[i] = annotated(lines[i])
+		}
+		fmt.Fprintf(&b, "::error %s::%s\n", properties, strings.Join(lines, "%0A"))
 	}
 	if f := s.Failure; f != nil {
-		tell(f.File, f.Line, string(s.Result), string(f.Reason)+": "+firstLine(f))
+		tell(f.File, f.Line, string(s.Result)+" ("+string(f.Reason)+")", annotation(f))
 	}
 	for _, c := range s.Scenarios {
 		if c.RetryOf != "" || c.Result.Green() {
 			continue
 		}
 		title := c.Name + ": " + string(c.Result)
+		if c.Failure != nil {
+			title += " (" + string(c.Failure.Reason) + ")"
+		}
 		switch f := c.Failure; {
 		case f == nil:
 			tell(c.File, 0, title, c.Message)
 		case c.Played > 0:
-			tell(orElse(f.File, c.File), f.Line, title, tries(c.Failed, c.Played, f))
+			tell(orElse(f.File, c.File), f.Line, title, annotation(f)+"\n"+tries(c.Failed, c.Played, nil))
 		default:
-			tell(orElse(f.File, c.File), f.Line, title, string(f.Reason)+": "+firstLine(f))
+			tell(orElse(f.File, c.File), f.Line, title, annotation(f))
 		}
 	}
 	if _, err := io.WriteString(w, b.String()); err != nil {
 		return fmt.Errorf("write annotations: %w", err)
 	}
 	return nil
+}
+
+// annotation is a failure's headline, and on further lines what happened. None of them begins with what a machine said.
+func annotation(f *record.Failure) string {
+	text := Headline(f)
+	for _, line := range bounded(f.Message, mostLines) {
+		text += "\nmessage: " + line
+	}
+	return text
 }
 
 func orElse(a, b string) string {
@@ -135,7 +182,7 @@ func orElse(a, b string) string {
 	return b
 }
 
-// annotated is text as a workflow command has it. clean has already left no end of a line in it.
+// annotated is a line as a workflow command has it. clean has already left no end of a line in it.
 func annotated(s string) string {
 	return strings.NewReplacer("%", "%25", "\r", "%0D", "\n", "%0A").Replace(shorten(clean(s), lineCells))
 }

@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 
 	"github.com/jstemmer/go-junit-report/v2/junit"
@@ -11,7 +12,8 @@ import (
 )
 
 // JUnit writes a run as JUnit XML: one suite per area, one case per scenario. Failed, flaky, repaired and unproven scenarios are failures,
-// broken and interrupted ones are errors; the type of either is the reason's class.
+// broken and interrupted ones are errors; the type of either is the reason's class. Scenarios that never began are one error of the run.
+// The suite's properties count the verdicts by their names, which JUnit has not.
 func JUnit(w io.Writer, s record.Summary) error {
 	all := junit.Testsuites{Name: clean(s.Name), Time: junitTime(s.Seconds)}
 	var areas []string
@@ -40,13 +42,22 @@ func JUnit(w io.Writer, s record.Summary) error {
 			suite.AddTestcase(junitCase(area, c, s.Scenarios))
 		}
 		suite.Time = junitTime(seconds)
+		for _, v := range tally(record.Summary{Scenarios: byArea[area]}) {
+			suite.AddProperty(v.name, strconv.Itoa(v.n))
+		}
 		all.AddSuite(suite)
 	}
-	if s.Failure != nil {
+	if s.Failure != nil || s.NotPlayed > 0 {
 		suite := junitSuite(len(areas), "run", s)
 		suite.SetTimestamp(s.Started)
 		suite.Time = junitTime(s.Seconds)
-		suite.AddTestcase(junit.Testcase{Name: clean(s.Name), Classname: "run", Time: junitTime(s.Seconds), Error: junitFailure(s.Failure, s.Failure.Reason, "")})
+		if s.Failure != nil {
+			suite.AddTestcase(junit.Testcase{Name: clean(s.Name), Classname: "run", Time: junitTime(s.Seconds), Error: junitFailure(s.Failure, s.Failure.Reason, "")})
+		}
+		if s.NotPlayed > 0 {
+			what := fmt.Sprintf("%d of %d planned scenarios never began", s.NotPlayed, s.Planned)
+			suite.AddTestcase(junit.Testcase{Name: "not played", Classname: "run", Time: junitTime(0), Error: &junit.Result{Type: "not-played", Message: what}})
+		}
 		all.AddSuite(suite)
 	}
 	if err := all.WriteXML(w); err != nil {
@@ -93,7 +104,7 @@ func junitCase(area string, c record.ScenarioSummary, all []record.ScenarioSumma
 	}
 	for _, result := range []*junit.Result{tc.Failure, tc.Error} {
 		if result != nil {
-			result.Message = clean(tries(c.Failed, c.Played, c.Failure))
+			result.Message += " (" + tries(c.Failed, c.Played, nil) + ")"
 		}
 	}
 	for _, try := range all {
@@ -111,8 +122,8 @@ func junitFailure(f *record.Failure, kind record.Reason, message string) *junit.
 	}
 	return &junit.Result{
 		Type:    clean(string(f.Reason)),
-		Message: clean(firstLine(f)),
-		Data:    strings.Join(failure(f, ""), "\n"),
+		Message: Headline(f),
+		Data:    strings.Join(Block(f, ""), "\n"),
 	}
 }
 

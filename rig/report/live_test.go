@@ -185,7 +185,7 @@ func TestPlannedOrder(t *testing.T) {
 			expect("", "")
 			failure := &record.Failure{Reason: record.StepFailed, Next: "Look."}
 			event("a/2", record.Event{Kind: record.KindScenarioEnd, Result: record.Failed, Seconds: 2, Failure: failure})
-			box := "  | reason    step-failed: a step of the script failed\n  | next      Look.\n  | artifacts runs/x/a/2\n"
+			box := "  | a step of the script failed\n  | reason    step-failed\n  | next      Look.\n  | artifacts runs/x/a/2\n"
 			ahead := "ahead of its turn: FAIL a/2 2.0s\n" + box
 			expect(ahead, ahead)
 			event("a/4", record.Event{Kind: record.KindScenarioStart, File: "4"})

@@ -106,9 +106,10 @@ type running struct {
 	since   time.Time
 	section string
 	step    string
-	lines   map[int]int // step -> line in the file
-	retry   bool        // it is a further try of one that failed, which was counted
-	held    bool        // it stands still for a person, who has the terminal's last line
+	lines   map[int]int     // step -> line in the file
+	retry   bool            // it is a further try of one that failed, which was counted
+	shown   *record.Failure // the last one that was shown when it stood still
+	held    bool            // it stands still for a person, who has the terminal's last line
 }
 
 // NewProgress returns a Progress that writes to w. Finish must be called in the end.
@@ -359,7 +360,7 @@ func (p *Progress) event(e record.Event) {
 		p.verdict(e)
 		return
 	case record.KindVerdict:
-		p.line("%s %s: %s", p.color(colorOf(e.Result), word(e.Result)), clean(e.Scenario), clean(tries(e.Failed, e.Played, e.Failure)))
+		p.line("%s %s: %s", p.color(colorOf(e.Result), word(e.Result)), clean(e.Scenario), tries(e.Failed, e.Played, e.Failure))
 		return
 	case record.KindRecorded:
 		p.line("recorded %s: %s", clean(e.Scenario), clean(record.RecordedText(e.Name, e.Played, p.folder)))
@@ -383,6 +384,7 @@ func (p *Progress) event(e record.Event) {
 	switch e.Kind {
 	case record.KindHeld:
 		r.held = true
+		r.shown = e.Failure
 		p.stands(e, r.dir)
 		return
 	case record.KindReleased:
@@ -429,8 +431,9 @@ func (p *Progress) stands(e record.Event, dir string) {
 func (p *Progress) verdict(e record.Event) {
 	name := clean(e.Scenario)
 	retry, artifacts := false, path.Join(p.folder, folderOf(e))
+	var shown *record.Failure
 	if i := slices.IndexFunc(p.running, func(r *running) bool { return r.name == name }); i >= 0 {
-		retry, artifacts = p.running[i].retry, path.Join(p.folder, p.running[i].dir)
+		retry, artifacts, shown = p.running[i].retry, path.Join(p.folder, p.running[i].dir), p.running[i].shown
 	}
 	p.running = slices.DeleteFunc(p.running, func(r *running) bool { return r.name == name })
 	if !e.Result.Green() && !retry {
@@ -448,6 +451,8 @@ func (p *Progress) verdict(e record.Event) {
 	switch out := p.of(e.Scenario); {
 	case e.Failure == nil:
 		write(out, "%s", line)
+	case same(e.Failure, shown):
+		write(out, "%s (shown above)", line)
 	case out == &p.out:
 		p.line("%s", line)
 		p.box(e.Failure, artifacts)
@@ -459,11 +464,16 @@ func (p *Progress) verdict(e record.Event) {
 	p.ended(e.Scenario)
 }
 
+// same reports whether two failures are the same one, whose block is shown once.
+func same(a, b *record.Failure) bool {
+	return a != nil && b != nil && a.Reason == b.Reason && a.Step == b.Step && a.Line == b.Line && a.Message == b.Message && a.Headline() == b.Headline()
+}
+
 // typedAway says whether a result says no more than that a person was there.
 func typedAway(r record.Result) bool { return r == record.Repaired || r == record.Interrupted }
 
 func (p *Progress) box(f *record.Failure, artifacts string) {
-	for _, line := range failure(f, artifacts) {
+	for _, line := range Block(f, artifacts) {
 		p.line("  %s %s", p.color(red, "|"), line)
 	}
 }
@@ -495,7 +505,10 @@ func (p *Progress) end(s record.Summary) {
 		p.line("what broke, as a page to look at: rig report %s", clean(p.folder))
 	}
 	p.line("total %s%s", duration(s.Seconds), where)
-	p.line("%s", count(s))
+	if text := nothingTested(s); text != "" {
+		p.line("%s", p.color(yellow, text))
+	}
+	p.line("%s", Count(s))
 }
 
 // SGR sequences (ECMA-48).

@@ -5,6 +5,7 @@ import (
 	"encoding/xml"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -159,6 +160,17 @@ func TestHostileTextIsHarmless(t *testing.T) {
 	}
 }
 
+// everyVerdict is a run with one scenario of each verdict, and two that never began.
+func everyVerdict() record.Summary {
+	s := record.Summary{Name: "suite", Planned: 10, NotPlayed: 2, Result: record.Interrupted}
+	for i, r := range []record.Result{
+		record.Passed, record.Failed, record.Flaky, record.Repaired, record.Unproven, record.Skipped, record.Broken, record.Interrupted,
+	} {
+		s.Scenarios = append(s.Scenarios, record.ScenarioSummary{Name: fmt.Sprint("a/", i), Result: r})
+	}
+	return s
+}
+
 func TestLastLines(t *testing.T) {
 	tests := []struct {
 		name string
@@ -169,11 +181,18 @@ func TestLastLines(t *testing.T) {
 		{"green", record.Summary{Seconds: 12.34, Scenarios: []record.ScenarioSummary{{Name: "a/b", Result: record.Passed}}}, "total 12.3s\n1 passed, 0 failed\n"},
 		{"the run failed", record.Summary{Seconds: 1, Failure: &record.Failure{Reason: record.ImageFailed, Message: "compile pkgfs: exit status 1"}},
 			"BROKEN\n" +
-				"  | reason    image-failed: the kernel or the userland image could not be built\n" +
+				"  | the kernel or the userland image could not be built\n" +
+				"  | reason    image-failed\n" +
 				"  | message   compile pkgfs: exit status 1\n" +
 				"  | next      Run `rig build` alone and fix what its last lines name.\n" +
 				"total 1.0s\n0 passed, 0 failed\n"},
-		{"unknown result", record.Summary{Scenarios: []record.ScenarioSummary{{Name: "a/b", Result: "new\x1b"}}}, "new\\x1b: a/b\ntotal 0.0s\n0 passed, 1 failed\n"},
+		{"unknown result", record.Summary{Scenarios: []record.ScenarioSummary{{Name: "a/b", Result: "new\x1b"}}}, "new\\x1b: a/b\ntotal 0.0s\n0 passed, 0 failed, 1 new\\x1b\n"},
+		{"every verdict", everyVerdict(), "broken: a/6\nfailed: a/1\nflaky: a/2\ninterrupted: a/7\nrepaired: a/3\nunproven: a/4\ntotal 0.0s\n" +
+			"1 passed, 1 failed, 1 flaky, 1 repaired, 1 unproven, 1 skipped, 1 broken, 1 interrupted, 2 not played\n"},
+		{"skipped beside passed", record.Summary{Result: record.Passed, Scenarios: []record.ScenarioSummary{{Name: "a/b", Result: record.Passed}, {Name: "a/c", Result: record.Skipped}}},
+			"total 0.0s\n1 passed, 0 failed, 1 skipped\n"},
+		{"all skipped", record.Summary{Result: record.Skipped, Scenarios: []record.ScenarioSummary{{Name: "a/b", Result: record.Skipped}}},
+			"total 0.0s\nnothing was tested: all 1 scenarios were skipped\n0 passed, 0 failed, 1 skipped\n"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -340,7 +359,7 @@ func TestHeld(t *testing.T) {
 		if got := strings.Contains(shown, "typed: start B dsoftbusd"); got == live {
 			t.Errorf("live %v: what was typed is shown: %v", live, got)
 		}
-		for _, want := range []string{"goes on: retry", "REPAIRED fault/a", "repaired: fault/a", "0 passed, 1 failed"} {
+		for _, want := range []string{"goes on: retry", "REPAIRED fault/a", "repaired: fault/a", "0 passed, 0 failed, 1 repaired"} {
 			if !strings.Contains(shown, want) {
 				t.Errorf("live %v: %q is not shown in %q", live, want, shown)
 			}

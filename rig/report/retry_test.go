@@ -19,7 +19,7 @@ func flakyRun(t *testing.T) ([]record.Event, record.Summary) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &record.Failure{Reason: record.ExecStatus, File: "scenarios/a/flaky.txtar", Line: 3, Text: "exec A false", Message: "exit status 1\nand more"}
+	f := &record.Failure{Reason: record.ExecStatus, File: "scenarios/a/flaky.txtar", Line: 3, Text: "exec A false", Message: "exit status 1\nand more", Evidence: []string{"A saw nothing of B"}}
 	for _, e := range []record.Event{
 		{Kind: record.KindRunStart, Total: 2},
 		{Kind: record.KindPlan, Plan: []string{"a/always", "a/flaky"}},
@@ -57,10 +57,10 @@ func TestTriesAreShown(t *testing.T) {
 	}
 	for _, want := range []string{
 		"\nok a/flaky@retry1 2.0s\n",
-		"\nFLAKY a/flaky: failed 1 of 2 times, the first time for exec-status: exit status 1\n",
+		"\nFLAKY a/flaky: failed 1 of 2 times, the first time for exec-status: a program ended with another exit status than the step asks for\n",
 		"\nFAIL a/always: failed all 2 times, the first time for marker-timeout: an awaited line did not come before its deadline\n",
 		"\nfailed: a/always\nflaky: a/flaky\n",
-		"\n0 passed, 2 failed\n",
+		"\n0 passed, 1 failed, 1 flaky\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("%q is not shown in:\n%s", want, b.String())
@@ -83,7 +83,7 @@ func TestTriesInJUnit(t *testing.T) {
 	}
 	c := back.Suites[0].Testcases[1]
 	if c.Name != "flaky" || c.Status != "flaky" || c.Failure.Type != "exec-status" ||
-		c.Failure.Message != "failed 1 of 2 times, the first time for exec-status: exit status 1" ||
+		c.Failure.Message != "a program ended with another exit status than the step asks for (failed 1 of 2 times)" ||
 		!strings.Contains(c.Failure.Data, "flaky.txtar:3: exec A false") ||
 		!strings.Contains(c.SystemOut.Data, "played again: a/flaky@retry1 passed in 2.0s, artifacts a/flaky@retry1") {
 		t.Errorf("%+v\n%s", c, b.String())

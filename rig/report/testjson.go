@@ -108,7 +108,7 @@ func (j *TestJSON) Event(e record.Event) {
 	case record.KindScenarioEnd:
 		j.end(c, e.Time, e.Result, e.Seconds, e.Text, e.Failure, c.dir)
 	case record.KindVerdict: // the test has ended
-		j.output(e.Time, c.pkg, "", fmt.Sprintf("%s %s: %s", word(e.Result), clean(e.Scenario), clean(tries(e.Failed, e.Played, e.Failure))))
+		j.output(e.Time, c.pkg, "", fmt.Sprintf("%s %s: %s", word(e.Result), clean(e.Scenario), tries(e.Failed, e.Played, e.Failure)))
 	case record.KindRecorded: // so has this one
 		j.output(e.Time, c.pkg, "", "recorded "+clean(e.Scenario)+": "+clean(record.RecordedText(e.Name, e.Played, j.folder)))
 	case record.KindWarning:
@@ -143,7 +143,7 @@ func (j *TestJSON) end(c *testCase, at time.Time, r record.Result, seconds float
 	}
 	c.pkg.failed = c.pkg.failed || action == "fail"
 	if f != nil {
-		for _, line := range failure(f, path.Join(j.folder, dir)) {
+		for _, line := range Block(f, path.Join(j.folder, dir)) {
 			j.output(at, c.pkg, c.name, "    "+line)
 		}
 	}
@@ -198,13 +198,17 @@ func (j *TestJSON) Finish(s record.Summary) error {
 			j.end(t, now, c.Result, c.Seconds, c.Message, c.Failure, c.Dir)
 		}
 	}
+	own := j.pkg(j.run, now)
+	own.failed = own.failed || s.Failure != nil || s.NotPlayed > 0
 	if s.Failure != nil {
-		own := j.pkg(j.run, now)
-		own.failed = true
-		for _, line := range failure(s.Failure, j.folder) {
+		for _, line := range Block(s.Failure, j.folder) {
 			j.output(now, own, "", line)
 		}
 	}
+	if text := nothingTested(s); text != "" {
+		j.output(now, own, "", text)
+	}
+	j.output(now, own, "", Count(s))
 	for _, p := range j.packages {
 		action, shown := "pass", "PASS"
 		if p.failed {
