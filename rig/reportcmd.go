@@ -78,24 +78,31 @@ func pageOf(cmd *cobra.Command, run, out string, open bool) error {
 // runFolder returns the folder of the run that a person means: a path, or a name in root; the newest in root without either. What is no folder is
 // returned as well.
 func runFolder(root, run string) (string, error) {
-	tries := []string{run, filepath.Join(root, run)}
-	if run == "" {
-		tries = []string{filepath.Join(root, record.LatestLink)}
+	// The folder itself, since latest may be another one by the time somebody reads what was written.
+	tries := []func() (string, error){
+		func() (string, error) { return filepath.EvalSymlinks(run) },
+		func() (string, error) { return filepath.EvalSymlinks(filepath.Join(root, run)) },
 	}
-	for _, path := range tries {
-		// The folder itself, since latest may be another one by the time somebody reads what was written.
-		real, err := filepath.EvalSymlinks(path)
+	newest := func() (string, error) { return record.Latest(root) }
+	switch run {
+	case "":
+		tries = []func() (string, error){newest}
+	case record.LatestLink:
+		tries[1] = newest
+	}
+	for _, try := range tries {
+		dir, err := try()
 		if err == nil {
-			return real, nil
+			return dir, nil
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			return "", fmt.Errorf("find the run: %w", err)
 		}
 	}
 	if run == "" {
-		return "", fmt.Errorf("there is no run yet: %s does not exist; `rig run` makes one", suite.Shown(tries[0]))
+		return "", fmt.Errorf("there is no run yet: %s does not exist; `rig run` makes one", suite.Shown(filepath.Join(root, record.LatestLink)))
 	}
-	return "", fmt.Errorf("there is no run %s, and no %s; name a run's folder, or one of those in runs", run, suite.Shown(tries[1]))
+	return "", fmt.Errorf("there is no run %s, and no %s; name a run's folder, or one of those in runs", run, suite.Shown(filepath.Join(root, run)))
 }
 
 // writePage writes the page, whole or not at all, and returns its size in bytes.

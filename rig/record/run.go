@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,8 +45,8 @@ type Run struct {
 }
 
 // Create makes a run's folder under root (made when missing), named after the current time and name, and points the link "latest"
-// beside it there. Characters of name that do not belong in a file name become "-". Two runs of the same second get folders of
-// their own.
+// beside it there; where that cannot be done the run has a warning. Characters of name that do not belong in a file name become "-". Two
+// runs of the same second get folders of their own.
 //
 // sink, when not nil, gets every event in order, one at a time, as it is recorded, whether or not it could be written; while it runs no
 // further event is taken, and it must not append any.
@@ -80,11 +82,46 @@ func Create(root, name string, sink func(Event)) (*Run, error) {
 		return nil, err
 	}
 	hold(r.log.f)
-	if err := renameio.Symlink(filepath.Base(dir), filepath.Join(root, LatestLink)); err != nil {
-		return nil, errors.Join(fmt.Errorf("point %s to the new run: %w", filepath.Join(root, LatestLink), explain(err)), r.log.close())
+	if err := pointLatest(root, dir); err != nil {
+		// The run is as good without; a first event that cannot be written is told by the next one.
+		_ = r.Append(Event{Kind: KindWarning, Text: err.Error()})
 	}
 	return r, nil
 }
+
+// pointLatest has the link latest in the folder root lead to a run.
+func pointLatest(root, dir string) error {
+	link := filepath.Join(root, LatestLink)
+	if info, err := os.Lstat(link); err == nil && info.IsDir() {
+		return fmt.Errorf("%s is a folder and no link, so it does not lead to this run, %s; give it another name, as in mv %[1]s %[1]s-copied", link, dir)
+	}
+	if err := renameio.Symlink(filepath.Base(dir), link); err != nil {
+		return fmt.Errorf("point %s to this run, %s: %w", link, dir, explain(err))
+	}
+	return nil
+}
+
+// Latest returns the folder of the newest run under root: where the link latest leads. Where that is a folder, an unpacked copy say, it is
+// the run whose name is the newest. Without any run the error is fs.ErrNotExist.
+func Latest(root string) (string, error) {
+	link := filepath.Join(root, LatestLink)
+	if info, err := os.Lstat(link); err != nil || !info.IsDir() {
+		return filepath.EvalSymlinks(link)
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return "", err
+	}
+	for _, e := range slices.Backward(entries) { // sorted by name, which begins with the time
+		if dir := filepath.Join(root, e.Name()); e.IsDir() && runName.MatchString(e.Name()) {
+			return dir, nil
+		}
+	}
+	return link, nil
+}
+
+// runName is how the name of a run's folder begins.
+var runName = regexp.MustCompile(`^\d{8}-\d{6}-.`)
 
 // Dir returns the run's folder, an absolute path.
 func (r *Run) Dir() string { return r.dir }

@@ -102,7 +102,7 @@ func TestCreateAtOnce(t *testing.T) {
 	}
 }
 
-func TestCreateErrors(t *testing.T) {
+func TestCreateWithoutAPlace(t *testing.T) {
 	t.Run("root is a file", func(t *testing.T) {
 		root := filepath.Join(t.TempDir(), "runs")
 		if err := os.WriteFile(root, nil, 0o644); err != nil {
@@ -118,8 +118,14 @@ func TestCreateErrors(t *testing.T) {
 		if err := os.Mkdir(latest, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := Create(root, "x", nil); err == nil || !strings.Contains(err.Error(), latest) {
-			t.Errorf("error %v does not name %s", err, latest)
+		old := mustCreate(t, root, "old", nil)
+		run := mustCreate(t, root, "x", nil)
+		warnings := run.Summary().Warnings
+		if len(warnings) != 1 || !strings.Contains(warnings[0], "mv "+latest) || !strings.Contains(warnings[0], run.Dir()) {
+			t.Errorf("warnings %q", warnings)
+		}
+		if dir, err := Latest(root); err != nil || dir != run.Dir() {
+			t.Errorf("the newest is %s, %v, beside %s", dir, err, old.Dir())
 		}
 	})
 }
