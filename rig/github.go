@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"dsoftbus-rig/rig/history"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/report"
 )
@@ -16,21 +17,25 @@ const (
 	gitHubActions = "GITHUB_ACTIONS"      // "true"
 )
 
-// tellGitHub tells a run to GitHub, where that is who runs it: a table on the job's page, and, unless annotations is nil, a mark at each line that failed. A
+// tellGitHub tells a run, with notes of what is new in it, to GitHub, where that is who runs it: a table on the job's page, and, unless annotations is nil, a mark at each line that failed. A
 // run does not fail for it.
-func tellGitHub(s record.Summary, annotations io.Writer) {
+func tellGitHub(s record.Summary, notes []history.Note, annotations io.Writer) {
 	var errs []error
 	if name := os.Getenv(gitHubSummary); name != "" {
 		f, err := os.OpenFile(name, os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 		errs = append(errs, err)
 		if err == nil {
-			errs = append(errs, report.Markdown(f, s), f.Close())
+			var lines []string
+			for _, n := range notes {
+				lines = append(lines, n.Scenario+": "+n.Text)
+			}
+			errs = append(errs, report.Markdown(f, s, lines), f.Close())
 		}
 	}
 	if annotations != nil && os.Getenv(gitHubActions) == "true" {
 		errs = append(errs, report.Annotations(annotations, s))
 	}
 	if err := errors.Join(errs...); err != nil {
-		fmt.Fprintf(os.Stderr, "rig: warning: this run is not told to GitHub: %v\n", err)
+		fmt.Fprintf(os.Stderr, "rig: warning: cannot write the GitHub step summary or its annotations: %v\n", err)
 	}
 }

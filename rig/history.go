@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type past struct {
 	ctx      context.Context // of the run, which may have ended
 	dir      string          // the project's folder
 	file     string          // the database; empty: not to be had
+	known    bool            // it could be read
 	all      map[string][]history.Playing
 	revision string
 	dirty    bool
@@ -47,13 +49,12 @@ func recall(ctx context.Context, dir string, print func(string)) *past {
 	file, all, err := readPast(limited)
 	if err != nil {
 		print(fmt.Sprintf("warning: nothing is known of past runs, and the order may not be the best: %v", err))
-		return p
 	}
-	p.file, p.all = file, all
+	p.file, p.all, p.known = file, all, err == nil
 	return p
 }
 
-// readPast reads all that is known of past runs, and says where it is. It makes no file.
+// readPast reads all that is known of past runs, and says where it is, also when it cannot be read. It makes no file.
 func readPast(ctx context.Context) (file string, all map[string][]history.Playing, err error) {
 	cache, err := cacheDir()
 	if err != nil {
@@ -65,7 +66,7 @@ func readPast(ctx context.Context) (file string, all map[string][]history.Playin
 	}
 	db, err := history.Open(ctx, file)
 	if err != nil {
-		return "", nil, err
+		return file, nil, err
 	}
 	defer db.Close()
 	all, err = db.Playings(ctx)
@@ -82,33 +83,52 @@ func (p *past) durations() suite.Durations {
 }
 
 // keep adds a run's results, and says and returns what they are beside those before. Only scenarios of the project are kept: of a file elsewhere the name does
-// not say which scenario it is.
-func (p *past) keep(folder string, s record.Summary, cold bool, print func(string)) (notes []history.Note) {
+// not say which scenario it is. Results that cannot be added are kept aside for the next run.
+func (p *past) keep(folder string, s record.Summary, out suite.Outcome, print func(string)) (notes []history.Note) {
 	if p.file == "" {
 		return nil
 	}
-	r := history.Run{Folder: folder, Revision: p.revision, Dirty: p.dirty, Cold: cold}
-	playings := r.Playings(s, func(c record.ScenarioSummary) bool {
+	r := history.Run{Folder: folder, Revision: p.revision, Dirty: p.dirty, Cold: out.Cold}
+	playings := r.Playings(s, func(c record.ScenarioSummary) (string, bool) {
 		file, err := filepath.Abs(c.File)
 		if err != nil {
-			return false
+			return "", false
 		}
 		rel, err := filepath.Rel(filepath.Join(p.dir, suite.Dir), file)
-		return err == nil && filepath.IsLocal(rel)
+		return tested(out.Images, file), err == nil && filepath.IsLocal(rel)
 	})
 	if len(playings) == 0 {
 		return nil
 	}
-	notes = history.Notes(playings, p.all)
+	if p.known {
+		notes = history.Notes(playings, p.all)
+	}
 	for _, n := range notes {
-		print(n.Scenario + ": " + n.Text)
+		text := n.Scenario + ": " + n.Text
+		if n.Kind == history.Slower {
+			text = "warning: " + text
+		}
+		print(text)
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, pastWait)
 	defer cancel()
 	if err := addPast(ctx, p.file, r, s, playings); err != nil {
-		print(fmt.Sprintf("warning: %v", err))
+		if asideErr := history.KeepAside(p.file, r, s, playings); asideErr != nil {
+			print(fmt.Sprintf("warning: the results of this run are not kept: %v; %v", err, asideErr))
+		} else {
+			print(fmt.Sprintf("warning: the results of this run are kept aside until the next one: %v", err))
+		}
 	}
 	return notes
+}
+
+// tested is the digest of what a scenario tests: the machines' images, by their ID, and its script. It is "" when one of them is not known.
+func tested(images, script string) string {
+	text, err := os.ReadFile(script)
+	if err != nil || images == "" {
+		return ""
+	}
+	return fmt.Sprintf("%.16x", sha256.Sum256(append([]byte(images+"\n"), text...)))
 }
 
 func addPast(ctx context.Context, file string, r history.Run, s record.Summary, playings []history.Playing) error {
@@ -150,12 +170,13 @@ func newHistoryCommand() *cobra.Command {
 cache: how often each was played, its flakes, how long it usually takes, and its last
 results. A scenario is named as for rig run: by its name, a folder, or a glob.
 
-A flake is a playing that was flaky (rig run -retries), or that failed at a commit,
-without changes beyond it, at which the scenario passed as well. What a scenario
+A flake is a playing that was flaky (rig run -retries), or that failed with the very
+programs and script with which the scenario passed as well. What a scenario
 usually takes is the median of those that passed on the same acceleration, as many
 side by side, on a host that is about as fast; the spread is the median absolute
 deviation. Of at least ` + fmt.Sprint(history.MinSamples) + ` such playings, one that takes much longer is said to be slower
-than usual, here and at the end of a run.`,
+than usual, here and at the end of a run; so is one that takes several times as long
+as any few, whatever else the host did.`,
 		RunE: func(cmd *cobra.Command, patterns []string) error {
 			if last < 1 {
 				return usage("-last %d: say how many results to show, as in -last 20", last)

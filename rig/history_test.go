@@ -1,6 +1,7 @@
 package main
 
 import (
+	"database/sql"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -20,6 +21,8 @@ type pastRig struct {
 	t     *testing.T
 	dir   string
 	began time.Time
+
+	images string // what the machines booted
 }
 
 func newPastRig(t *testing.T) *pastRig {
@@ -40,7 +43,7 @@ func (r *pastRig) run(scenarios ...record.ScenarioSummary) (printed string, know
 			scenarios[i].File = filepath.Join(r.dir, suite.Dir, scenarios[i].Name+".txtar")
 		}
 	}
-	p.keep("/runs/1", record.Summary{Host: record.Host{Accel: "tcg", Slowdown: 4, Jobs: 1}, Scenarios: scenarios}, false, print)
+	p.keep("/runs/1", record.Summary{Started: r.began, Host: record.Host{Accel: "tcg", Slowdown: 4, Jobs: 1}, Scenarios: scenarios}, suite.Outcome{Images: r.images}, print)
 	return out.String(), p.durations()
 }
 
@@ -58,7 +61,7 @@ func TestARunIsSeenAgainstThoseBefore(t *testing.T) {
 	bad := record.ScenarioSummary{Name: "a/c", Result: record.Failed, Failure: &record.Failure{Reason: record.ExecStatus, Message: "exit status \x1b[2J1"}}
 	elsewhere := record.ScenarioSummary{Name: "mine", Result: record.Failed, File: filepath.Join(t.TempDir(), "mine.txtar")}
 	printed, known := r.run(passed("a/b", 5), bad, elsewhere)
-	if want := "a/c: fails for the first time in 10 playings\na/b: slower than usual: took 5.00s, usually median 2.00s ± 0.00s (median absolute deviation) of 9\n"; printed != want {
+	if want := "a/c: fails for the first time in 10 playings\nwarning: a/b: slower than usual: took 5.00s, 2 times as long as usually: median 2.00s ± 0.00s (median absolute deviation) of 9\n"; printed != want {
 		t.Errorf("printed %q", printed)
 	}
 	if known["a/b"] != 2 || known["a/c"] != 1 {
@@ -69,7 +72,7 @@ func TestARunIsSeenAgainstThoseBefore(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	for _, want := range []string{"SCENARIO", "a/b       10      10", "±0.00s of 10  ...\n", "..F\n", history.Legend, "a/b: slower than usual: took 5.00s", `exec-status: exit status \x1b[2J1`} {
+	for _, want := range []string{"SCENARIO", "a/b       10      10", "±0.00s of 10  ...\n", "..F\n", history.Legend, "a/b: slower than usual: took 5.00s", `exec-status: a program ended with another exit status than the step asks for: exit status \x1b[2J1`} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("%q is not in:\n%s", want, out)
 		}
@@ -108,8 +111,84 @@ func TestAHistoryThatIsDamaged(t *testing.T) {
 		t.Fatal(err)
 	}
 	printed, known := r.run(passed("a/b", 2))
-	if !strings.HasPrefix(printed, "warning: ") || !strings.Contains(printed, "remove it to begin anew") || len(known) != 0 {
+	if !strings.HasPrefix(printed, "warning: ") || !strings.Contains(printed, "is damaged") || !strings.Contains(printed, "kept aside") || len(known) != 0 {
 		t.Errorf("printed %q, known %v", printed, known)
+	}
+	// Moved away, as it says, it begins anew, with what was kept aside.
+	file := filepath.Join(cache, history.File)
+	if err := os.Rename(file, file+".damaged"); err != nil {
+		t.Fatal(err)
+	}
+	r.run(passed("a/c", 1))
+	if _, known := r.run(); known["a/b"] != 2 || known["a/c"] != 1 {
+		t.Errorf("known %v", known)
+	}
+}
+
+// A database that another process holds is waited for, and then the results are kept for the next run.
+func TestAHistoryThatIsLocked(t *testing.T) {
+	r := newPastRig(t)
+	r.run(passed("a/b", 2))
+	cache, err := cacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", filepath.Join(cache, history.File)+"?_txlock=exclusive")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	tx, err := db.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := record.ScenarioSummary{Name: "a/b", Result: record.Failed, Failure: &record.Failure{Reason: record.ExecStatus}}
+	printed, _ := r.run(bad)
+	if strings.Count(printed, "another process holds ") != 2 || !strings.Contains(printed, "kept aside until the next one") || strings.Contains(printed, "fails") || strings.Contains(printed, "remove") {
+		t.Errorf("printed %q", printed)
+	}
+	if err := tx.Rollback(); err != nil {
+		t.Fatal(err)
+	}
+	if printed, known := r.run(bad); known["a/b"] != 2 || !strings.Contains(printed, "still failing: so did the last 1 before") {
+		t.Errorf("printed %q, known %v", printed, known)
+	}
+}
+
+// A fault that comes with a change is no flake, whatever the scenario did before.
+func TestAChangeIsNoFlake(t *testing.T) {
+	r := newPastRig(t)
+	script := filepath.Join(r.dir, suite.Dir, "a", "b.txtar")
+	if err := os.MkdirAll(filepath.Dir(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write := func(text string) {
+		if err := os.WriteFile(script, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("up\n")
+	bad := record.ScenarioSummary{Name: "a/b", Result: record.Failed, Failure: &record.Failure{Reason: record.ExecStatus}}
+	r.images = "before"
+	r.run(bad)
+	r.run(passed("a/b", 1))
+	for _, tt := range []struct {
+		change func()
+		want   string
+	}{
+		{func() {}, "a/b: known flaky: 1 of the last 2 failed\n"},
+		{func() { r.images = "after" }, "a/b: still failing, after the programs or the script changed: so did the last 1 before"},
+		{func() { write("up -only\n") }, "a/b: still failing, after the programs or the script changed"},
+		{func() {
+			r.images, r.began = "once more", r.began.Add(time.Second)
+			r.run(passed("a/b", 1))
+			r.images = "and more"
+		}, "a/b: fails after the programs or the script changed; before that 4 of the last 6 failed"},
+	} {
+		tt.change()
+		if printed, _ := r.run(bad); !strings.HasPrefix(printed, tt.want) {
+			t.Errorf("printed %q, want %q", printed, tt.want)
+		}
 	}
 }
 

@@ -94,8 +94,9 @@ func mergeRecords(cmd *cobra.Command, f mergeFlags, dirs []string) error {
 	progress.Folder(suite.Shown(dir))
 	junit := filepath.Join(dir, record.JUnitFile)
 	recErr = errors.Join(recErr, writeFile(junit, func(w io.Writer) error { return report.JUnit(w, summary) }))
-	recErr = errors.Join(recErr, mergeNotes(dir, records), mergeImages(dir, records, progress.Print), progress.Finish(summary))
-	tellGitHub(summary, nil) // the parts have said where
+	notes, err := mergeNotes(dir, records)
+	recErr = errors.Join(recErr, err, mergeImages(dir, records, progress.Print), progress.Finish(summary))
+	tellGitHub(summary, notes, nil) // the parts have said where
 	recErr = errors.Join(recErr, unknownReasons(summary))
 	if recErr != nil {
 		return &exitError{record.ExitBroken, recErr}
@@ -106,20 +107,19 @@ func mergeRecords(cmd *cobra.Command, f mergeFlags, dirs []string) error {
 	return nil
 }
 
-// mergeNotes gives a record that was joined from others what they noted.
-func mergeNotes(dir string, records []*record.Record) error {
-	var all []history.Note
+// mergeNotes gives a record that was joined from others what they noted, and returns it.
+func mergeNotes(dir string, records []*record.Record) (all []history.Note, err error) {
 	for _, rec := range records {
 		notes, err := history.ReadNotes(rec.Dir)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all = append(all, notes...)
 	}
 	if len(all) == 0 {
-		return nil
+		return nil, nil
 	}
-	return writeFile(filepath.Join(dir, history.NotesFile), func(w io.Writer) error { return history.WriteNotes(w, all) })
+	return all, writeFile(filepath.Join(dir, history.NotesFile), func(w io.Writer) error { return history.WriteNotes(w, all) })
 }
 
 // mergeImages gives a record that was joined from others what their recordings need to be replayed, as far as all need the same.

@@ -184,8 +184,9 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 	}
 	summary, err := run.Finish(out.Why)
 	recErr = errors.Join(recErr, err, run.WriteFile(record.JUnitFile, func(w io.Writer) error { return report.JUnit(w, summary) }))
+	var notes []history.Note
 	if !f.counting && f.record != recordAll { // which says nothing of how long scenarios mostly take
-		if notes := p.past.keep(run.Dir(), summary, out.Cold, progress.Print); len(notes) > 0 {
+		if notes = p.past.keep(run.Dir(), summary, out, progress.Print); len(notes) > 0 {
 			recErr = errors.Join(recErr, run.WriteFile(history.NotesFile, func(w io.Writer) error { return history.WriteNotes(w, notes) }))
 		}
 	}
@@ -196,9 +197,9 @@ func playRecorded(cmd *cobra.Command, f runFlags, dir string, p playing) error {
 		recErr = errors.Join(recErr, fmt.Errorf("show the progress: %w", err))
 	}
 	if f.json {
-		tellGitHub(summary, nil) // stdout is a program's
+		tellGitHub(summary, notes, nil) // stdout is a program's
 	} else {
-		tellGitHub(summary, os.Stdout)
+		tellGitHub(summary, notes, os.Stdout)
 	}
 	if f.counting {
 		shown := os.Stdout

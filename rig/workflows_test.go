@@ -240,7 +240,7 @@ func TestTellGitHub(t *testing.T) {
 		t.Errorf("%v:\n%s", err, data)
 	}
 	out, status = rig(t, []string{gitHubSummary + "=/no/such/folder/x"}, "merge", "-runs", t.TempDir(), one)
-	if status != 0 || !strings.Contains(out, "not told to GitHub") {
+	if status != 0 || !strings.Contains(out, "cannot write the GitHub step summary") {
 		t.Errorf("exit status %d:\n%s", status, out)
 	}
 	out, _ = rig(t, nil, "run", "-qemu", "no-such-qemu", "-runs", t.TempDir(), "-C", "..", "roundtrip/basic")

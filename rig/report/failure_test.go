@@ -67,7 +67,7 @@ func TestAFailureHasOneFirstLineEverywhere(t *testing.T) {
 				t.Errorf("test events:\n%s", tests)
 			}
 			var xmlText, markdownText, annotations bytes.Buffer
-			if err := errors.Join(JUnit(&xmlText, s), Markdown(&markdownText, s), Annotations(&annotations, s)); err != nil {
+			if err := errors.Join(JUnit(&xmlText, s), Markdown(&markdownText, s, nil), Annotations(&annotations, s)); err != nil {
 				t.Fatal(err)
 			}
 			var back junit.Testsuites
@@ -99,7 +99,7 @@ func TestEveryVerdictIsCounted(t *testing.T) {
 	s := everyVerdict()
 	var xmlText, markdownText, lines bytes.Buffer
 	tests := NewTestJSON(&lines, "suite")
-	if err := errors.Join(JUnit(&xmlText, s), Markdown(&markdownText, s), tests.Finish(s)); err != nil {
+	if err := errors.Join(JUnit(&xmlText, s), Markdown(&markdownText, s, nil), tests.Finish(s)); err != nil {
 		t.Fatal(err)
 	}
 	const count = "1 passed, 1 failed, 1 flaky, 1 repaired, 1 unproven, 1 skipped, 1 broken, 1 interrupted, 2 not played"

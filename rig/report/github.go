@@ -17,8 +17,8 @@ const (
 )
 
 // Markdown writes a run as GitHub shows it on the page of a job (GITHUB_STEP_SUMMARY): what it amounts to, a table of the scenarios that are not green, and
-// one of the others folded away. All text is made harmless to Markdown.
-func Markdown(w io.Writer, s record.Summary) error {
+// one of the others folded away. Notes say what is new beside earlier runs, or slower. All text is made harmless to Markdown.
+func Markdown(w io.Writer, s record.Summary, notes []string) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "### %s: %s\n\n%s in %s", markdown(s.Name), markdown(string(s.Result)), Count(s), duration(s.Seconds))
 	if s.Host.Line != "" {
@@ -31,6 +31,12 @@ func Markdown(w io.Writer, s record.Summary) error {
 	}
 	if text := nothingTested(s); text != "" {
 		fmt.Fprintf(&b, "**%s**\n\n", markdown(text))
+	}
+	for _, note := range notes[:min(len(notes), mostRows)] {
+		fmt.Fprintf(&b, "* %s\n", markdown(note))
+	}
+	if len(notes) > 0 {
+		more(&b, len(notes))
 	}
 	var green, others []record.ScenarioSummary
 	for _, c := range s.Scenarios {

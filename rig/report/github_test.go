@@ -15,13 +15,13 @@ func TestMarkdown(t *testing.T) {
 	_, s := script()
 	s.NotPlayed = 2
 	var b bytes.Buffer
-	if err := Markdown(&b, s); err != nil {
+	if err := Markdown(&b, s, []string{"errors/enoent: fails for the first time", "roundtrip/basic: slower than usual: took *80s*"}); err != nil {
 		t.Fatal(err)
 	}
 	golden(t, "summary.golden.md", b.Bytes())
 	_, s = flakyRun(t)
 	b.Reset()
-	if err := Markdown(&b, s); err != nil {
+	if err := Markdown(&b, s, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
@@ -36,7 +36,7 @@ func TestMarkdown(t *testing.T) {
 	if strings.Contains(b.String(), "retry1") {
 		t.Errorf("a try has a row:\n%s", b.String())
 	}
-	if err := Markdown(&failing{}, s); !errors.Is(err, os.ErrClosed) {
+	if err := Markdown(&failing{}, s, nil); !errors.Is(err, os.ErrClosed) {
 		t.Errorf("error %v", err)
 	}
 }
@@ -47,7 +47,7 @@ func TestMarkdownIsHarmless(t *testing.T) {
 		Name: "a/b", Result: record.Failed, Failure: &record.Failure{Reason: record.ExecStatus, Message: "a|b `c` <img src=x> [l](u) *e* _f_ @all \\| &lt; " + hostile + "\nmore"},
 	}}}
 	var b bytes.Buffer
-	if err := Markdown(&b, s); err != nil {
+	if err := Markdown(&b, s, nil); err != nil {
 		t.Fatal(err)
 	}
 	row := ""
@@ -67,7 +67,7 @@ func TestMarkdownHasAnEnd(t *testing.T) {
 		s.Scenarios = append(s.Scenarios, record.ScenarioSummary{Name: fmt.Sprint("a/", i), Result: record.Failed, Failure: &record.Failure{Message: strings.Repeat("|", 5000)}})
 	}
 	var b bytes.Buffer
-	if err := Markdown(&b, s); err != nil {
+	if err := Markdown(&b, s, nil); err != nil {
 		t.Fatal(err)
 	}
 	if b.Len() > 1<<20 || !strings.Contains(b.String(), "and 4800 more") { // GitHub takes 1 MiB

@@ -63,6 +63,8 @@ type Outcome struct {
 	Passed Durations
 	// Cold says that every machine booted, of all scenarios.
 	Cold bool
+	// Images is the ID of what the machines booted; "" when none did.
+	Images string
 	// Why is what ended the run before all of it was played; nil when nothing did,
 	// or when that was a scenario.
 	Why *record.Failure
@@ -91,7 +93,7 @@ func Run(ctx context.Context, cfg Config) (Outcome, error) {
 		})
 	}
 	workers.Wait()
-	return Outcome{Passed: r.passed, Cold: r.planner.cold, Why: r.why(ctx)}, r.err
+	return Outcome{Passed: r.passed, Cold: r.planner.cold, Images: cfg.Images.ID, Why: r.why(ctx)}, r.err
 }
 
 // Start returns the event with which the run begins, without the host. A run that ends
