@@ -130,6 +130,11 @@ func playSoak(cmd *cobra.Command, f runFlags, dir string, seed uint64, rounds in
 			return suite.Find(dir, []string{file})
 		},
 	})
+	if err == nil {
+		if why := tally.Proves(rounds); why != nil {
+			err = &exitError{record.ExitBroken, why}
+		}
+	}
 	if file != "" {
 		fmt.Fprintf(cmd.OutOrStdout(), "soak: seed %d: %s; rig run %s plays it again\n", seed, &tally, file)
 	}

@@ -38,7 +38,7 @@ const (
 	KindReleased      Kind = "released"       // Name: it goes on
 	KindWarning       Kind = "warning"        // Text
 	KindScenarioEnd   Kind = "scenario-end"   // Result, Seconds, Failure, Text
-	KindVerdict       Kind = "verdict"        // Result, Failed, Played: what became of a scenario that was played again because it had failed; it replaces the result of its scenario-end
+	KindVerdict       Kind = "verdict"        // Result, Failed, Played, Failure: what became of a scenario that was played again because it had failed; it replaces the result of its scenario-end
 	KindRecorded      Kind = "recorded"       // Name, Played: a scenario that had failed was played again with its machines recorded, until it failed, as Name (none: it did not), or had been played often enough
 	KindRunEnd        Kind = "run-end"        // Result, Seconds, Failure
 )

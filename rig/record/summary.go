@@ -193,6 +193,9 @@ func (p *progress) add(e Event) {
 		p.Result, p.Seconds, p.Failure, p.Message = e.Result, e.Seconds, e.Failure, e.Text
 	case KindVerdict:
 		p.Result, p.Failed, p.Played = e.Result, e.Failed, e.Played
+		if e.Failure != nil {
+			p.Failure = e.Failure
+		}
 	case KindRecorded:
 		p.Recorded, p.Tries = e.Name, e.Played
 	}

@@ -181,3 +181,22 @@ func TestTallyKnowsTheReads(t *testing.T) {
 		}
 	}
 }
+
+// A scenario that did nothing is nothing that a soak may end green with.
+func TestProves(t *testing.T) {
+	for _, tt := range []struct {
+		tally Tally
+		says  string // empty: it is enough
+	}{
+		{Tally{Rounds: 3, Reads: 5, Bytes: 100}, ""},
+		{Tally{}, "only 0 of its 3 rounds began"},
+		{Tally{Rounds: 2, Reads: 5, Bytes: 100}, "only 2 of its 3 rounds began"},
+		{Tally{Rounds: 3}, "no content was compared"},
+		{Tally{Rounds: 3, Reads: 5}, "no content was compared"},
+	} {
+		err := tt.tally.Proves(3)
+		if tt.says == "" && err != nil || tt.says != "" && (err == nil || !strings.Contains(err.Error(), tt.says)) {
+			t.Errorf("%+v: %v", tt.tally, err)
+		}
+	}
+}

@@ -114,6 +114,18 @@ func (t *Tally) Sum(other Tally) {
 	t.Bytes += other.Bytes
 }
 
+// Proves returns nil when all rounds of a scenario began and content was compared in it. A scenario that passed without is a fault of this package, or of
+// the language that it is written in.
+func (t *Tally) Proves(rounds int) error {
+	switch {
+	case t.Rounds < rounds:
+		return fmt.Errorf("the scenario passed, but only %d of its %d rounds began: %s", t.Rounds, rounds, t)
+	case t.Reads == 0 || t.Bytes == 0:
+		return fmt.Errorf("the scenario passed, but no content was compared: %s", t)
+	}
+	return nil
+}
+
 func (t *Tally) String() string {
 	return fmt.Sprintf("%d rounds, %d faults injected, %d reads compared, %d bytes compared", t.Rounds, t.Faults, t.Reads, t.Bytes)
 }

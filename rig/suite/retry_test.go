@@ -55,6 +55,11 @@ func TestAScenarioThatFailedIsTriedAgain(t *testing.T) {
 			count: map[record.Result]int{record.Failed: 1}, exit: record.ExitFailed,
 		},
 		{
+			name: "a worker that died, and then a failure", cfg: Config{Rounds: 1, Retries: 2}, play: []string{"bad/worse"},
+			want:  []string{"bad/worse failed 3/3", "bad/worse@retry1 failed of bad/worse", "bad/worse@retry2 broken of bad/worse"},
+			count: map[record.Result]int{record.Failed: 1}, exit: record.ExitFailed,
+		},
+		{
 			name: "a worker that died", cfg: Config{Rounds: 1, Retries: 1}, play: []string{"bad/died"},
 			want:  []string{"bad/died flaky 1/2", "bad/died@retry1 passed of bad/died"},
 			count: map[record.Result]int{record.Flaky: 1}, exit: record.ExitFailed,

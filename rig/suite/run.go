@@ -222,7 +222,7 @@ func (r *runner) play(ctx context.Context, t task) {
 // and also when nothing new begins any more: whether a failure is one is what
 // whoever waits for the end of the run wants to know.
 func (r *runner) tryAgain(ctx context.Context, t turn, first *playing) {
-	last, played, failed := first, 1, 1
+	last, worst, played, failed := first, first, 1, 1
 	for n := 1; n <= r.cfg.Retries && last.retryable() && ctx.Err() == nil; n++ {
 		p := r.playTurn(ctx, t.retry(n), nil)
 		if p.cutOff() {
@@ -233,16 +233,19 @@ func (r *runner) tryAgain(ctx context.Context, t turn, first *playing) {
 		if p.result != record.Passed {
 			failed++
 		}
+		if record.Worst(worst.result, p.result) != worst.result {
+			worst = p // a try that failed is not hidden by one for which a machine broke
+		}
 	}
 	if played == 1 {
 		return
 	}
-	result := first.result
+	result, failure := worst.result, worst.failure
 	if last.result == record.Passed {
-		result = record.Flaky
+		result, failure = record.Flaky, first.failure
 	}
 	r.keep(r.cfg.Run.Append(record.Event{
-		Kind: record.KindVerdict, Scenario: t.name, Result: result, Failure: first.failure, Failed: failed, Played: played,
+		Kind: record.KindVerdict, Scenario: t.name, Result: result, Failure: failure, Failed: failed, Played: played,
 	}))
 }
 

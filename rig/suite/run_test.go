@@ -64,7 +64,7 @@ func misbehave(ctx context.Context, data json.RawMessage, out io.Writer) error {
 			Failure: &record.Failure{Reason: record.StepFailed, File: job.File, Line: 3, Message: message}})
 	}
 	switch job.Name {
-	case "bad/fails", "bad/fails@retry1", "bad/fails@retry2", "bad/third@3", "bad/twice@2", "bad/twice@2.retry1", "bad/once", "bad/again":
+	case "bad/fails", "bad/fails@retry1", "bad/fails@retry2", "bad/third@3", "bad/twice@2", "bad/twice@2.retry1", "bad/once", "bad/again", "bad/worse@retry1":
 		return failed("as it was asked to")
 	case "both/cold-fails@cold":
 		return failed("only when it boots")
@@ -91,7 +91,7 @@ func misbehave(ctx context.Context, data json.RawMessage, out io.Writer) error {
 		}
 	case "bad/unwell":
 		return tell(record.Event{Kind: record.KindScenarioEnd, Result: record.Failed, Failure: &record.Failure{Reason: record.Invalid}})
-	case "bad/dies", "bad/died":
+	case "bad/dies", "bad/died", "bad/worse", "bad/worse@retry2":
 		panic("out of cheese")
 	case "bad/silent":
 		return nil
