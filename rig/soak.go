@@ -104,8 +104,11 @@ func until(ctx context.Context, length time.Duration, play func() error) error {
 		if err := play(); err != nil {
 			return err
 		}
-		if time.Since(start) >= length || ctx.Err() != nil {
+		if time.Since(start) >= length {
 			return nil
+		}
+		if ctx.Err() != nil { // between two, so none of them says it
+			return context.Cause(ctx)
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 
 // Scenarios are begun as long as there is time, and what has begun is played to its end; once in any case.
 func TestUntil(t *testing.T) {
-	failed := errors.New("failed")
+	failed, ended := errors.New("failed"), errors.New("ended from outside")
 	for _, c := range []struct {
 		length time.Duration
 		fail   int // the one that fails; 0: none
@@ -24,21 +24,21 @@ func TestUntil(t *testing.T) {
 		{time.Hour, 0, 4, 4},
 	} {
 		synctest.Test(t, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
 			played := 0
 			err := until(ctx, c.length, func() error {
 				played++
 				time.Sleep(10 * time.Second)
 				if played == c.cancel {
-					cancel()
+					cancel(ended)
 				}
 				if played == c.fail {
 					return failed
 				}
 				return nil
 			})
-			if played != c.played || errors.Is(err, failed) != (c.fail > 0) {
+			if played != c.played || errors.Is(err, failed) != (c.fail > 0) || errors.Is(err, ended) != (c.cancel > 0) {
 				t.Errorf("%+v: played %d, %v", c, played, err)
 			}
 		})

@@ -42,7 +42,7 @@ func misbehave(ctx context.Context, data json.RawMessage, out io.Writer) error {
 		_, _ = io.WriteString(out, "what is an event?\n")
 		<-ctx.Done() // whoever talks nonsense is not waited for
 	}
-	if err := tell(record.Event{Schema: record.Schema, Kind: record.KindScenarioStart, File: job.File, Of: job.Of}); err != nil {
+	if err := tell(record.Event{Schema: record.Schema, Kind: record.KindScenarioStart, File: job.File, Of: job.Of, Dir: job.Dir}); err != nil {
 		return err
 	}
 	// A named pipe is what a test holds a scenario with, until it wants it to go on.
@@ -189,5 +189,27 @@ func TestAnInterruptEndsTheSuite(t *testing.T) {
 	}, "bad/waits", "good/never")
 	if len(summary.Scenarios) != 1 || summary.Scenarios[0].Result != record.Interrupted || summary.Result != record.Interrupted || summary.NotPlayed != 1 {
 		t.Fatalf("summary %+v", summary)
+	}
+}
+
+// Each attempt has a folder of its own, also one whose worker never said where it is.
+func TestEachAttemptHasAFolderOfItsOwn(t *testing.T) {
+	first, second := playSuite(t, t.Context(), nil, "zz/work", "zz", "测试", "验证", "bad/garbled"), playSuite(t, t.Context(), nil, "zz", "zz/work")
+	names := map[string]string{}
+	for _, s := range first.Scenarios {
+		for other, dir := range names {
+			if s.Dir == dir || strings.HasPrefix(s.Dir+"/", dir+"/") || strings.HasPrefix(dir+"/", s.Dir+"/") {
+				t.Errorf("%s is in %s, and %s in %s", s.Name, s.Dir, other, dir)
+			}
+		}
+		names[s.Name] = s.Dir
+	}
+	if names["zz"] != "zz" || names["bad/garbled"] != "bad/garbled" {
+		t.Errorf("ordinary names have the folders %v", names)
+	}
+	for _, s := range second.Scenarios {
+		if s.Dir != names[s.Name] {
+			t.Errorf("%s is in %s, and was in %s", s.Name, s.Dir, names[s.Name])
+		}
 	}
 }
