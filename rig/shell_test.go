@@ -106,7 +106,7 @@ func writeScenario(t *testing.T, dir, content string) string {
 func TestRepairedByHand(t *testing.T) {
 	dir := t.TempDir()
 	s := onTerminal(t, dir, "run", "-debug", "-runs", filepath.Join(dir, "runs"), writeScenario(t, dir, repairable))
-	s.Shows(`HELD broken, failed\r\n.*broken\.txtar:5: exec A pkgfs`)
+	s.Shows(`HELD broken, failed\r\n.*\r\n.*broken\.txtar:5: exec A pkgfs`)
 	s.Shows(`reason +exec-status`)
 	s.Shows(`B, last lines`)
 	s.Shows(promptShown)
@@ -116,7 +116,7 @@ func TestRepairedByHand(t *testing.T) {
 	s.Shows(`B \d+\.\d+ \[dsoftbusd\] dsoftbusd: cross-vm session ok node-a`)
 	s.Types("retry\r")
 	s.Shows("REPAIRED broken .*retry of line 5, which had failed")
-	s.Shows("0 passed, 1 failed")
+	s.Shows("0 passed, 0 failed, 1 repaired")
 	s.Ends(record.ExitFailed)
 	rec, err := record.Load(filepath.Join(dir, "runs", record.LatestLink))
 	if err != nil {

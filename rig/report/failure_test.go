@@ -124,3 +124,37 @@ func TestEveryVerdictIsCounted(t *testing.T) {
 		}
 	}
 }
+
+// Two scenarios are two tests, also where an area is called as the run is.
+func TestNoTwoScenariosAreOneTest(t *testing.T) {
+	s := record.Summary{Name: "suite", Result: record.Failed, Scenarios: []record.ScenarioSummary{
+		{Name: "x", Result: record.Failed}, {Name: "suite/x", Result: record.Passed}, {Name: "a/x", Result: record.Passed},
+	}}
+	var xmlText, lines bytes.Buffer
+	tests := NewTestJSON(&lines, "suite")
+	for _, c := range s.Scenarios {
+		tests.Event(record.Event{Kind: record.KindScenarioStart, Scenario: c.Name})
+		tests.Event(record.Event{Kind: record.KindScenarioEnd, Scenario: c.Name, Result: c.Result})
+	}
+	if err := errors.Join(JUnit(&xmlText, s), tests.Finish(s)); err != nil {
+		t.Fatal(err)
+	}
+	var back junit.Testsuites
+	if err := xml.Unmarshal(xmlText.Bytes(), &back); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, suite := range back.Suites {
+		for _, c := range suite.Testcases {
+			seen[c.Classname+" "+c.Name] = true
+		}
+	}
+	if len(seen) != 3 {
+		t.Errorf("junit.xml has %v", seen)
+	}
+	for _, want := range []string{`"Action":"fail","Package":"suite","Test":"x"`, `"Action":"pass","Package":"suite","Test":"suite/x"`, `"Action":"pass","Package":"a","Test":"x"`} {
+		if !strings.Contains(lines.String(), want) {
+			t.Errorf("%s is not in:\n%s", want, lines.String())
+		}
+	}
+}

@@ -39,7 +39,7 @@ func JUnit(w io.Writer, s record.Summary) error {
 				suite.SetTimestamp(c.Started)
 			}
 			seconds += c.Seconds
-			suite.AddTestcase(junitCase(area, c, s.Scenarios))
+			suite.AddTestcase(junitCase(area, c, s))
 		}
 		suite.Time = junitTime(seconds)
 		for _, v := range tally(record.Summary{Scenarios: byArea[area]}) {
@@ -81,10 +81,14 @@ func junitSuite(id int, name string, s record.Summary) junit.Testsuite {
 	return suite
 }
 
-// junitCase is the case of scenario c, one of all of a run.
-func junitCase(area string, c record.ScenarioSummary, all []record.ScenarioSummary) junit.Testcase {
+// junitCase is the case of scenario c of a run.
+func junitCase(area string, c record.ScenarioSummary, run record.Summary) junit.Testcase {
+	name := c.Name
+	if area != run.Name { // which is the area of scenarios without one
+		name = strings.TrimPrefix(name, area+"/")
+	}
 	tc := junit.Testcase{
-		Name:      clean(strings.TrimPrefix(c.Name, area+"/")),
+		Name:      clean(name),
 		Classname: clean(area),
 		Time:      junitTime(c.Seconds),
 		Status:    clean(string(c.Result)),
@@ -107,7 +111,7 @@ func junitCase(area string, c record.ScenarioSummary, all []record.ScenarioSumma
 			result.Message += " (" + tries(c.Failed, c.Played, nil) + ")"
 		}
 	}
-	for _, try := range all {
+	for _, try := range run.Scenarios {
 		if try.RetryOf == c.Name {
 			tc.SystemOut.Data += fmt.Sprintf("\nplayed again: %s %s in %s, artifacts %s", clean(try.Name), clean(string(try.Result)), duration(try.Seconds), clean(try.Dir))
 		}

@@ -98,7 +98,9 @@ func (j *TestJSON) Event(e record.Event) {
 	c := j.tests[e.Scenario]
 	if c == nil {
 		area, name := path.Split(e.Scenario)
-		area = cmp.Or(strings.TrimSuffix(area, "/"), j.run)
+		if area = cmp.Or(strings.TrimSuffix(area, "/"), j.run); area == j.run {
+			name = e.Scenario // an area may be called as the run, which has the scenarios without an area
+		}
 		c = &testCase{pkg: j.pkg(area, e.Time), name: clean(name), dir: folderOf(e), lines: make(map[int]int)}
 		j.tests[e.Scenario] = c
 		j.put(testEvent{Time: e.Time, Action: "run", Package: c.pkg.name, Test: c.name})
