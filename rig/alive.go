@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -33,15 +34,27 @@ func aliveCommands() []*cobra.Command {
 // asks makes a command one that asks the scenario which -run means.
 func asks(cmd *cobra.Command, ask func(cmd *cobra.Command, c *live.Client, args []string) error) *cobra.Command {
 	cmd.GroupID = groupAlive
-	run := cmd.Flags().String("run", "", "the scenario that is meant, when several are alive: its `NAME`, its run's, RUN/NAME, or a part of these")
+	run := cmd.Flags().String("run", "", "the scenario that is meant, when several run: its `NAME`, its run's, RUN/NAME, or a part of these (default: the one of this project)")
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		c, _, err := live.Find(cmd.Context(), *run)
+		c, found, err := findLive(cmd.Context(), cmd, *run)
+		if err == nil && found.Others > 0 {
+			fmt.Fprintf(cmd.ErrOrStderr(), "rig: %s of this project; -run names another one (%d of other projects run)\n", found.String(), found.Others)
+		}
 		if err == nil {
 			err = ask(cmd, c, args)
 		}
 		return classify(cmd.Context(), err)
 	}
 	return cmd
+}
+
+// findLive finds the running scenario that is meant, if need be one of the project that this command is given in.
+func findLive(ctx context.Context, cmd *cobra.Command, pattern string) (*live.Client, live.Found, error) {
+	dir, err := project(cmd)
+	if err != nil {
+		dir = "" // the command needs none
+	}
+	return live.Find(ctx, pattern, dir)
 }
 
 // statusOf is the exit status for what a scenario answers.

@@ -171,6 +171,59 @@ func TestAskingAScenario(t *testing.T) {
 	}
 }
 
+// Completion knows what runs, and what it consists of.
+func TestLiveCompletion(t *testing.T) {
+	s := startAsked(t)
+	for words, want := range map[string]string{
+		"console ":                             "A B C",
+		"attach B":                             "B",
+		"cp A":                                 "A:",
+		"console -run " + s.run[:len(s.run)-1]: s.run + "/area/name",
+		"do -run " + s.run + " fl":             "flood",
+	} {
+		args := strings.Split(words, " ")
+		verb, rest := args[0], args[1:]
+		if !strings.Contains(words, "-run") {
+			rest = append([]string{"-run", s.run}, rest...)
+		}
+		out, err := exec.Command(rigBinary, append([]string{"__completeNoDesc", verb}, rest...)...).Output()
+		if got := strings.Join(strings.Fields(string(out)), " "); err != nil || !strings.HasPrefix(got, want+" :") {
+			t.Errorf("%s: %q, %v, want %s", words, got, err, want)
+		}
+	}
+}
+
+// Of the scenarios of several checkouts, the one of the checkout that a command is given in is asked, and named.
+func TestAsksThisProject(t *testing.T) {
+	project := func(s *asked) string {
+		dir := t.TempDir()
+		if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(module), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s.Stand.Source = dir
+		return dir
+	}
+	mine, other := startAsked(t), startAsked(t)
+	here, _ := project(mine), project(other)
+	mine.Stand.Run, other.Stand.Run = mine.Stand.Run+"-1", other.Stand.Run+"-2"
+	for _, args := range [][]string{{}, {"-run", mine.run}} {
+		cmd := exec.Command(rigBinary, append(append([]string{"do"}, args...), "say", "hello")...)
+		cmd.Dir = here
+		var stdout, stderr bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &stdout, &stderr
+		if err := cmd.Run(); err != nil || stdout.String() != "hello\n" || !strings.HasPrefix(stderr.String(), "rig: "+mine.run+"-1/area/name of this project; -run names another one (") {
+			t.Errorf("%q: %v, %q, %q", args, err, &stdout, &stderr)
+		}
+	}
+	if len(mine.Began) != 2 || len(other.Began) != 0 {
+		t.Errorf("%d lines here, %d there", len(mine.Began), len(other.Began))
+	}
+	out, err := exec.Command(rigBinary, "-C", here, "do", "-run", other.run+"-2", "say", "there").CombinedOutput()
+	if err != nil || string(out) != "there\n" {
+		t.Errorf("by its name: %q, %v", out, err)
+	}
+}
+
 // What a pipe brings is typed, and its end is the input's.
 func TestAttachAPipe(t *testing.T) {
 	s := startAsked(t)
@@ -401,9 +454,9 @@ func TestNothingIsAlive(t *testing.T) {
 		stdout string
 		stderr string
 	}{
-		{[]string{"ps"}, 0, "", "nothing is alive\n"},
+		{[]string{"ps"}, 0, "", "no scenario is running\n"},
 		{[]string{"ps", "-json"}, 0, "[]\n", ""},
-		{[]string{"do", "up"}, 1, "", "rig: no scenario is alive; start one with `rig run PATTERN`, in another terminal, and ask while it runs\n"},
+		{[]string{"do", "up"}, 1, "", "rig: no scenario is running; start one with `rig run PATTERN`, in another terminal, and ask while it runs\n"},
 	} {
 		cmd := exec.Command(rigBinary, c.args...)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}

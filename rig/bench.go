@@ -61,8 +61,8 @@ it 4. An interrupt ends it with 130, after what was measured until then.`,
 	}
 	f.add(cmd)
 	cmd.Flags().IntVar(&f.rounds, "rounds", 0, "rounds of each measurement (default: 20 pairs of clones, 3 of booted machines, 5 of the others)")
-	cmd.Flags().StringVar(&f.only, "only", "", "groups to measure, with commas between them (default: "+strings.Join(bench.Groups(), ",")+")")
-	cmd.Flags().StringVar(&f.json, "json", "", "write the figures and all their samples to this file; - is stdout, the table then goes to stderr")
+	cmd.Flags().StringVar(&f.only, "only", "", "`GROUPS` to measure, with commas between them (default: "+strings.Join(bench.Groups(), ",")+")")
+	cmd.Flags().StringVar(&f.json, "json", "", "write the figures and all their samples to `FILE`; - is stdout, the table then goes to stderr")
 	cmd.Flags().BoolVar(&f.check, "check", false, "exit with 1 when a target is missed")
 	cmd.Flags().BoolVar(&f.capture, "capture", false, "capture frames meanwhile, as rig run does, to see what that costs; the group suite does it in any case")
 	return cmd

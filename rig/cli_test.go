@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"syscall"
@@ -86,11 +87,40 @@ func TestCommandLine(t *testing.T) {
 	})
 }
 
-// The flags a person may write with one dash are those of the commands.
+// Each flag of each command is shown with one dash, with a value that has a name where it takes one, and its text has no marks of its own.
+func TestFlagsAreShown(t *testing.T) {
+	row := regexp.MustCompile(`^  (-[a-zA-Z], |    )-[a-z-]+( [A-Z][A-Z/]*|\[=[A-Z]+\])?   +[^ -]`)
+	root := newRoot()
+	for _, cmd := range append(root.Commands(), root) {
+		text := helpText(cmd)
+		_, flags, ok := strings.Cut(text, "\nFlags:\n")
+		if !ok {
+			t.Errorf("%s: help without flags:\n%s", cmd.Name(), text)
+		}
+		for _, line := range strings.Split(flags, "\n") {
+			if strings.HasPrefix(line, "  -") && !row.MatchString(line) {
+				t.Errorf("%s: %q", cmd.Name(), line)
+			}
+		}
+		for _, set := range []*flagSet{cmd.LocalFlags(), cmd.InheritedFlags()} {
+			set.VisitAll(func(f *flagOf) {
+				name, usage := flagValue(f)
+				if strings.Contains(usage, "`") || isSwitch(f) != (name == "") || name == "TEXT" {
+					t.Errorf("%s -%s %s: %q", cmd.Name(), f.Name, name, usage)
+				}
+				if !strings.Contains(flags, " "+shownFlag(f)+"  ") {
+					t.Errorf("%s: -%s is not shown", cmd.Name(), f.Name)
+				}
+			})
+		}
+	}
+}
+
+// Flags can be written with one dash.
 func TestLongFlags(t *testing.T) {
 	root := newRoot()
-	in := []string{"run", "-kernel", "/k", "--accel=tcg", "-accel=kvm", "-v", "-C", "/d", "-unknown", "reject/*", "--", "-kernel"}
-	want := "[run --kernel /k --accel=tcg --accel=kvm -v -C /d -unknown reject/* -- -kernel]"
+	in := []string{"run", "-kernel", "/k", "--accel=tcg", "-accel=kvm", "-v", "-vj2", "-j", "3", "-C", "/d", "-C/e", "-unknown", "-", "reject/*", "--", "-kernel"}
+	want := "[run --kernel /k --accel=tcg --accel=kvm -v -vj2 -j 3 -C /d -C/e --unknown - reject/* -- -kernel]"
 	if got := fmt.Sprint(longFlags(root, in)); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

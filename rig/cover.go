@@ -33,7 +33,7 @@ const coverWait = 10 * time.Minute
 
 func (f *runFlags) addCover(cmd *cobra.Command) {
 	cmd.Flags().BoolVar(&f.counting, "cover", false, "have the machines' programs count which of their statements run; slower, and an image of their own")
-	cmd.Flags().StringVar(&f.cover.host, "cover-host", "", "profile of `go test -coverprofile` (or a GOCOVERDIR folder) to tell from what machines reach; with -cover")
+	cmd.Flags().StringVar(&f.cover.host, "cover-host", "", "`FILE` that go test -coverprofile has written (or a GOCOVERDIR folder), to be told from what machines reach; with -cover")
 }
 
 // checkCover refuses what would be found to be wrong when all is played.

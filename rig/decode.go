@@ -59,10 +59,10 @@ answer. Empty lines, and those that begin with #, are left out.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&f.keyLog, "keylog", "", "file with the sessions' keys (default: "+record.KeysFile+" beside the capture, if there is one)")
+	flags.StringVar(&f.keyLog, "keylog", "", "`FILE` with the sessions' keys (default: "+record.KeysFile+" beside the capture, if there is one)")
 	flags.BoolVar(&f.hex, "hex", false, "read frames in hexadecimal, one a line, in place of captures")
 	flags.BoolVar(&f.json, "json", false, "write each capture as one JSON object a line")
-	flags.StringVar(&f.runs, "runs", "", "folder of the records (default: runs in the project's folder)")
+	flags.StringVar(&f.runs, "runs", "", "`FOLDER` of the records (default: runs in the project's folder)")
 	return cmd
 }
 

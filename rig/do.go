@@ -16,8 +16,8 @@ func newDoCommand() *cobra.Command {
 	var verbose bool
 	cmd := asks(&cobra.Command{
 		Use:   "do LINE...",
-		Short: "Run one line of the scenario language in a scenario that is alive",
-		Long: `Do runs one line in a scenario that is alive, as in
+		Short: "Run one line of the scenario language in a running scenario",
+		Long: `Do runs one line in a running scenario, as in
 
     rig do exec A ls /data
     rig do '! marker -within 5s B panic'

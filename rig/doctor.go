@@ -17,7 +17,7 @@ func newDoctorCommand() *cobra.Command {
 	var f machineFlags
 	cmd := &cobra.Command{
 		Use:   "doctor",
-		Short: "Say what this host can do, and what it lacks",
+		Short: "Show what this host can do, and what it lacks",
 		Long: `Doctor looks for everything that running machines needs, tries it, and says what
 to install or change where something is missing. Its exit status is 0 when
 scenarios can run here, else 3.

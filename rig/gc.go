@@ -53,7 +53,7 @@ folder; -keep-runs keeps it from that.`,
 		},
 	}
 	flags := cmd.Flags()
-	flags.StringVar(&runs, "runs", "", "folder of the records (default: runs in the project's folder)")
+	flags.StringVar(&runs, "runs", "", "`FOLDER` of the records (default: runs in the project's folder)")
 	flags.BoolVarP(&dry, "dry-run", "n", false, "remove nothing, and say what would be removed")
 	flags.IntVar(&policy.Green.Count, "keep", policy.Green.Count, "how many records of green runs to keep")
 	flags.IntVar(&policy.Other.Count, "keep-failed", policy.Other.Count, "how many records of other runs to keep")

@@ -165,7 +165,7 @@ func newHistoryCommand() *cobra.Command {
 	)
 	cmd := &cobra.Command{
 		Use:   "history [SCENARIO...]",
-		Short: "Say how scenarios went in past runs, which are flaky, and which got slower",
+		Short: "Show past results: pass rate, flakes, slowdowns",
 		Long: `History shows what rig run has kept of the project's scenarios, in the user's
 cache: how often each was played, its flakes, how long it usually takes, and its last
 results. A scenario is named as for rig run: by its name, a folder, or a glob.

@@ -43,8 +43,13 @@ func run(args []string) int {
 	ctx, stop := interruptible()
 	defer stop()
 	root := newRoot()
-	root.SetArgs(longFlags(root, args))
-	err := root.ExecuteContext(ctx)
+	var err error
+	if len(args) > 0 && (args[0] == cobra.ShellCompRequestCmd || args[0] == cobra.ShellCompNoDescRequestCmd) {
+		err = complete(ctx, root, args)
+	} else {
+		root.SetArgs(longFlags(root, args))
+		err = root.ExecuteContext(ctx)
+	}
 	if err == nil {
 		return record.ExitGreen
 	}
@@ -73,15 +78,18 @@ func run(args []string) int {
 // errInterrupted is the cause of a context that a signal ended.
 var errInterrupted = errors.New("interrupted")
 
-// interruptible returns a context that the first SIGINT or SIGTERM ends. The
-// second one kills this process, and the kernel everything it started. A SIGINT
-// that a command has another use for (onInterrupt) is none of them.
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends.
+// The second one kills this process, and the kernel everything it started. A
+// SIGINT that a command has another use for (onInterrupt) is none of them.
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	i := &interrupts{}
 	ctx = context.WithValue(ctx, interruptsKey{}, i)
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
+	if !signal.Ignored(syscall.SIGHUP) { // which nohup(1) asks for
+		signal.Notify(signals, syscall.SIGHUP)
+	}
 	go func() {
 		for s := range signals {
 			if s == syscall.SIGINT && i.used() {
@@ -169,8 +177,9 @@ func classify(ctx context.Context, err error) error {
 }
 
 func newRoot() *cobra.Command {
+	var version bool
 	root := &cobra.Command{
-		Use:   "rig",
+		Use:   "rig COMMAND",
 		Short: "Integration tests on QEMU machines that talk over a tap bridge",
 		Long: `rig boots QEMU machines on a tap bridge, plays scenario files on them, and
 records what happened.
@@ -182,19 +191,38 @@ scenario; 3 this host cannot run machines (with what to install or change);
 Flags may be written with one dash or two.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case len(args) > 0:
+				return unknownCommand(cmd, args[0])
+			case version:
+				return printVersion(cmd)
+			}
+			cmd.SetOut(cmd.ErrOrStderr())
+			printHelp(cmd, nil)
+			return &exitError{status: record.ExitInvalid}
+		},
 	}
-	root.PersistentFlags().StringP("dir", "C", "", "project folder (default: the nearest one above that has a go.mod of this project)")
-	root.AddGroup(&cobra.Group{ID: groupPlay, Title: "Commands:"}, &cobra.Group{ID: groupAlive, Title: "While a scenario is alive, from another terminal:"})
+	root.PersistentFlags().StringP("dir", "C", "", "project `FOLDER` (default: the nearest one above that has a go.mod of this project)")
+	root.Flags().BoolVar(&version, "version", false, "the same as rig version")
+	root.AddGroup(&cobra.Group{ID: groupPlay, Title: "Commands:"}, &cobra.Group{ID: groupAlive, Title: "While a scenario runs, from another terminal:"})
+	root.SetHelpFunc(printHelp)
+	root.SetFlagErrorFunc(flagError)
+	root.CompletionOptions.DisableDefaultCmd = true
+	help := newHelpCommand()
+	root.SetHelpCommand(help)
 	for _, cmd := range []*cobra.Command{
-		newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand(), newShellCommand(), newHistoryCommand(), newGCCommand(), newMergeCommand(), newDecodeCommand(), newReportCommand(), newReplayCommand(), newPackCommand(), newUnpackCommand(),
+		newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand(), newShellCommand(), newHistoryCommand(), newGCCommand(), newMergeCommand(), newDecodeCommand(), newReportCommand(), newReplayCommand(), newPackCommand(), newUnpackCommand(), newVersionCommand(), newCompletionCommand(), help,
 	} {
 		cmd.GroupID = groupPlay
 		root.AddCommand(cmd)
 	}
 	root.AddCommand(aliveCommands()...)
-	root.SetHelpCommandGroupID(groupPlay)
-	root.SetCompletionCommandGroupID(groupPlay)
-	root.CompletionOptions.HiddenDefaultCmd = true
+	for _, cmd := range root.Commands() {
+		checksArguments(cmd)
+	}
+	addCompletions(root)
 	return root
 }
 
@@ -204,16 +232,11 @@ const takesLine = "line"
 // longFlags lets long flags be written with one dash, as the scenario language
 // and the Go tools have them: "-kernel FILE" for "--kernel FILE".
 func longFlags(root *cobra.Command, args []string) []string {
-	known := map[string]bool{"help": true}
-	for _, c := range append(root.Commands(), root) {
-		c.Flags().VisitAll(func(f *flagOf) { known[f.Name] = true })
-		c.PersistentFlags().VisitAll(func(f *flagOf) { known[f.Name] = true })
-	}
 	var command *cobra.Command
 	value := false // the argument is that of the flag in front of it
 	out := make([]string, 0, len(args))
 	for i, arg := range args {
-		flag := !value && strings.HasPrefix(arg, "-")
+		flag := !value && len(arg) > 1 && arg[0] == '-'
 		switch {
 		case arg == "--":
 			return append(out, args[i:]...)
@@ -224,7 +247,7 @@ func longFlags(root *cobra.Command, args []string) []string {
 			return append(out, args[i:]...)
 		}
 		name, _, given := strings.Cut(strings.TrimLeft(arg, "-"), "=")
-		if flag && !strings.HasPrefix(arg, "--") && len(name) > 1 && known[name] {
+		if flag && !strings.HasPrefix(arg, "--") && len(name) > 1 && !cluster(root, command, arg[1:]) {
 			arg = "-" + arg
 		}
 		value = flag && !given && wantsValue(root, command, name)
@@ -233,8 +256,26 @@ func longFlags(root *cobra.Command, args []string) []string {
 	return out
 }
 
-// wantsValue reports whether the flag with that name, long or short, is followed by a value.
-func wantsValue(root, command *cobra.Command, name string) bool {
+// cluster reports whether letters are flags of one letter each, the last of them perhaps with its value: "vn5". A name of a flag is none.
+func cluster(root, command *cobra.Command, letters string) bool {
+	name, _, _ := strings.Cut(letters, "=")
+	if findFlag(root, command, name) != nil {
+		return false
+	}
+	for i := range len(letters) {
+		f := findFlag(root, command, letters[i:i+1])
+		if f == nil {
+			return false
+		}
+		if rest := letters[i+1:]; rest != "" && f.NoOptDefVal == "" {
+			return f.Value.Type() == "string" || strings.ContainsAny(rest[:1], "=-0123456789")
+		}
+	}
+	return true
+}
+
+// findFlag returns the flag with that name, long or short, of a command or of all; nil when there is none.
+func findFlag(root, command *cobra.Command, name string) *flagOf {
 	for _, c := range []*cobra.Command{command, root} {
 		if c == nil {
 			continue
@@ -245,9 +286,15 @@ func wantsValue(root, command *cobra.Command, name string) bool {
 				f = flags.ShorthandLookup(name)
 			}
 			if f != nil {
-				return f.NoOptDefVal == ""
+				return f
 			}
 		}
 	}
-	return false
+	return nil
+}
+
+// wantsValue reports whether the flag with that name, long or short, is followed by a value.
+func wantsValue(root, command *cobra.Command, name string) bool {
+	f := findFlag(root, command, name)
+	return f != nil && f.NoOptDefVal == ""
 }

@@ -26,8 +26,8 @@ type mergeFlags struct {
 
 func (f *mergeFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
-	flags.StringVar(&f.runs, "runs", "", "folder for the joined record (default: runs in the project's folder)")
-	flags.StringVar(&f.name, "name", "merged", "what to call the joined run in its folder's name")
+	flags.StringVar(&f.runs, "runs", "", "`FOLDER` for the joined record (default: runs in the project's folder)")
+	flags.StringVar(&f.name, "name", "merged", "`NAME` of the joined run, in its folder's name")
 	flags.IntVar(&f.expect, "expect", 0, "how many records there must be (default: any number)")
 }
 
@@ -49,7 +49,7 @@ one, too.
 The exit status is that of a run with these verdicts.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) == 0 {
-				return errors.New("merge: name the folders of the records, as in rig merge shard-1 shard-2")
+				return usage("merge: name the folders of the records, as in rig merge shard-1 shard-2")
 			}
 			return nil
 		},

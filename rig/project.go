@@ -76,13 +76,13 @@ type machineFlags struct {
 
 func (f *machineFlags) add(cmd *cobra.Command) {
 	f.addKernel(cmd)
-	cmd.Flags().StringVar(&f.qemu, "qemu", "", "QEMU to use (default: "+host.DefaultQEMU+" in PATH)")
-	cmd.Flags().StringVar(&f.accel, "accel", "auto", "acceleration: auto, kvm, or tcg (software emulation)")
+	cmd.Flags().StringVar(&f.qemu, "qemu", "", "`PATH` of the QEMU to use (default: "+host.DefaultQEMU+" in PATH)")
+	cmd.Flags().StringVar(&f.accel, "accel", "auto", "acceleration `HOW`: auto, kvm, or tcg (software emulation)")
 }
 
 func (f *machineFlags) addKernel(cmd *cobra.Command) {
-	cmd.Flags().StringVar(&f.kernel, "kernel", "", "kernel to boot (default: the distribution's cloud kernel)")
-	cmd.Flags().StringVar(&f.modules, "modules", "", "folder with the modules of -kernel")
+	cmd.Flags().StringVar(&f.kernel, "kernel", "", "kernel `FILE` to boot (default: the distribution's cloud kernel)")
+	cmd.Flags().StringVar(&f.modules, "modules", "", "`FOLDER` with the modules of -kernel")
 }
 
 // check refuses what makes no sense before anything is started.

@@ -19,9 +19,9 @@ func newPsCommand() *cobra.Command {
 	var run string
 	cmd := &cobra.Command{
 		Use:     "ps",
-		Short:   "List the scenarios that are alive, and where they stand",
+		Short:   "List running scenarios, and the step of each",
 		GroupID: groupAlive,
-		Long: `Ps lists the scenarios of this user that are alive, or of all users for root:
+		Long: `Ps lists the running scenarios of this user, or of all users for root:
 since when, the state of each node, the step that runs, and whether the scenario
 runs or stands still for a person. Nothing to list is no failure.`,
 		Args: cobra.NoArgs,
@@ -59,7 +59,7 @@ func ps(cmd *cobra.Command, pattern string, asJSON bool) error {
 		return out.Encode(list)
 	}
 	if len(shown) == 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), "nothing is alive")
+		fmt.Fprintln(cmd.ErrOrStderr(), "no scenario is running")
 		return nil
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 
-	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/suite"
@@ -31,7 +30,7 @@ func newShellCommand() *cobra.Command {
 	var f shellFlags
 	cmd := &cobra.Command{
 		Use:   "shell [SCENARIO]",
-		Short: "Give lines of the scenario language to a pair of machines, at a prompt",
+		Short: "Open a prompt on a fresh pair of machines, or on a scenario",
 		Long: `Shell brings up a pair, or plays a scenario to its end, and asks for lines of the
 scenario language: each is run on the machines as they are then. It stands still
 earlier where a step fails, at a ` + "`break`" + `, in front of the line that -until names,
@@ -49,12 +48,12 @@ fails is the last.`,
 	}
 	f.machineFlags.add(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.runs, "runs", "", "folder for the records (default: runs in the project's folder)")
+	flags.StringVar(&f.runs, "runs", "", "`FOLDER` for the records (default: runs in the project's folder)")
 	flags.BoolVarP(&f.verbose, "verbose", "v", false, "show each step of the scenario as it runs")
 	flags.BoolVar(&f.cold, "cold", false, "boot every machine from its kernel, in place of cloning a saved one")
 	flags.IntVar(&f.until, "until", 0, "stand still in front of the first command at or behind that `LINE` of the scenario")
 	flags.IntVar(&f.nodes, "nodes", 2, "how many nodes to bring up, without a scenario")
-	flags.StringVar(&f.join, "run", "", "join the `RUN` of another terminal that stands still")
+	flags.StringVar(&f.join, "run", "", "join the `RUN` of another terminal, which stands still")
 	return cmd
 }
 
@@ -134,7 +133,7 @@ func shellItem(run *record.Run, nodes int) ([]suite.Item, error) {
 // joinRun is the prompt of a scenario that somebody else started, wherever it stands still. Ctrl-D leaves it standing.
 func joinRun(cmd *cobra.Command, pattern string, a *attendant) error {
 	ctx := cmd.Context()
-	client, _, err := live.Find(ctx, pattern)
+	client, _, err := findLive(ctx, cmd, pattern)
 	if err != nil {
 		return err
 	}

@@ -53,7 +53,7 @@ compared. Exit statuses are those of rig run.`,
 	}
 	f.run.machineFlags.add(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&f.run.runs, "runs", "", "folder for the records (default: runs in the project's folder)")
+	flags.StringVar(&f.run.runs, "runs", "", "`FOLDER` for the records (default: runs in the project's folder)")
 	flags.BoolVarP(&f.run.verbose, "verbose", "v", false, "show each step as it runs")
 	flags.BoolVar(&f.run.cold, "cold", false, "boot every machine from its kernel, in place of cloning a saved one")
 	flags.Uint64Var(&f.seed, "seed", 0, "what to draw from (default: drawn, and printed)")

@@ -26,7 +26,7 @@ func newStacksCommand() *cobra.Command {
 	var binary, core string
 	cmd := asks(&cobra.Command{
 		Use:   "stacks NODE PROGRAM | stacks FILE [PROGRAM]",
-		Short: "Print the goroutines of a program on a node, which runs on, or of a dump's programs",
+		Short: "Print the goroutines of a program on a node, or in a dump",
 		Long: `Stacks prints the goroutines of a program on a node, which runs on.
 
 Of a FILE that ` + "`rig dump`" + ` has written, or a run of a machine whose kernel panicked, it

@@ -13,6 +13,6 @@ func ServeWithin(ctx context.Context, l *net.UnixListener, s Scenario, first, fl
 }
 
 // Names, Choose and Allowed are for tables.
-func Names(r io.Reader, uid int) ([]string, error)      { return names(r, uid) }
-func Choose(all []Alive, pattern string) (Alive, error) { return choose(all, pattern) }
-func Allowed(peer, self int) bool                       { return allowed(peer, self) }
+func Names(r io.Reader, uid int) ([]string, error)              { return names(r, uid) }
+func Choose(all []Alive, pattern, source string) (Found, error) { return choose(all, pattern, source) }
+func Allowed(peer, self int) bool                               { return allowed(peer, self) }

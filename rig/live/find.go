@@ -104,16 +104,19 @@ func (e *FindError) Error() string {
 	var b strings.Builder
 	switch {
 	case e.Several && e.Pattern == "":
-		fmt.Fprintf(&b, "%d scenarios are alive; name one with -run:", len(e.Alive))
+		fmt.Fprintf(&b, "%d scenarios are running; name one with -run:", len(e.Alive))
 	case e.Several:
-		fmt.Fprintf(&b, "%d scenarios that are alive match %q; name one with -run:", len(e.Alive), e.Pattern)
+		fmt.Fprintf(&b, "%d running scenarios match %q; name one with -run:", len(e.Alive), e.Pattern)
 	case len(e.Alive) > 0:
-		fmt.Fprintf(&b, "no scenario that is alive matches %q; there are:", e.Pattern)
+		fmt.Fprintf(&b, "no running scenario matches %q; there are:", e.Pattern)
 	default:
-		b.WriteString("no scenario is alive; start one with `rig run PATTERN`, in another terminal, and ask while it runs")
+		b.WriteString("no scenario is running; start one with `rig run PATTERN`, in another terminal, and ask while it runs")
 	}
 	for i := range e.Alive {
 		fmt.Fprintf(&b, "\n  %s", e.Alive[i].String())
+		if source := e.Alive[i].Status.Source; source != "" && e.Several {
+			fmt.Fprintf(&b, "  (of %s)", source)
+		}
 	}
 	for _, a := range e.Silent {
 		fmt.Fprintf(&b, "\n  process %d of user %d does not say what it plays: %v", a.PID, a.UID, a.Err)
@@ -121,23 +124,30 @@ func (e *FindError) Error() string {
 	return b.String()
 }
 
-// Find returns the scenario of this user that is alive. Of several, pattern says which: it is the name of its run's folder, its own, or both with a
-// slash in between, or a part of these; one that is meant exactly wins. The error is a *FindError when there is not exactly one.
-func Find(ctx context.Context, pattern string) (*Client, Status, error) {
+// Found is the scenario that Find has chosen.
+type Found struct {
+	Alive
+	Others int // scenarios of other projects that the pattern matches as well
+}
+
+// Find returns the scenario of this user that a pattern means. The pattern is the name of its run's folder, its own, or both with a slash in
+// between, or a part of these; one that is meant exactly wins. Of several that match, those of the project in the folder source are preferred.
+// The error is a *FindError when there is not exactly one.
+func Find(ctx context.Context, pattern, source string) (*Client, Found, error) {
 	all, err := List(ctx)
 	if err != nil {
-		return nil, Status{}, err
+		return nil, Found{}, err
 	}
-	a, err := choose(all, pattern)
+	f, err := choose(all, pattern, source)
 	if err != nil {
-		return nil, Status{}, err
+		return nil, Found{}, err
 	}
-	c, err := Open(a.Name)
-	return c, a.Status, err
+	c, err := Open(f.Name)
+	return c, f, err
 }
 
 // choose returns the one that a pattern means.
-func choose(all []Alive, pattern string) (Alive, error) {
+func choose(all []Alive, pattern, source string) (Found, error) {
 	e := &FindError{Pattern: pattern}
 	for _, a := range all {
 		if a.Err != nil {
@@ -156,13 +166,27 @@ func choose(all []Alive, pattern string) (Alive, error) {
 				found = append(found, a)
 			}
 		}
+		others := 0
+		if here := slices.DeleteFunc(slices.Clone(found), func(a Alive) bool { return !sameFolder(a.Status.Source, source) }); len(here) > 0 {
+			found, others = here, len(found)-len(here)
+		}
 		switch {
 		case len(found) == 1:
-			return found[0], nil
+			return Found{found[0], others}, nil
 		case len(found) > 1:
 			e.Alive, e.Several, e.Silent = found, true, nil
-			return Alive{}, e
+			return Found{}, e
 		}
 	}
-	return Alive{}, e
+	return Found{}, e
+}
+
+// sameFolder reports whether two paths, none of them empty, lead to one folder.
+func sameFolder(a, b string) bool {
+	if a == "" || b == "" || a == b {
+		return a == b && a != ""
+	}
+	infoA, errA := os.Stat(a)
+	infoB, errB := os.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
 }

@@ -70,8 +70,9 @@ type Machine interface {
 
 // Status is where a scenario stands.
 type Status struct {
-	Run      string     `json:"run"`      // the run's folder
-	Scenario string     `json:"scenario"` // "roundtrip/basic"
+	Run      string     `json:"run"`              // the run's folder
+	Source   string     `json:"source,omitempty"` // the folder of the project that the run was started in
+	Scenario string     `json:"scenario"`         // "roundtrip/basic"
 	Started  time.Time  `json:"started"`
 	Step     *Place     `json:"step,omitempty"` // the step that runs, or at which it stands; nil between start and first step
 	Held     string     `json:"held,omitempty"` // why it stands still and waits for a person; empty while it runs

@@ -141,7 +141,7 @@ func (a *alive) present() {
 
 // Status implements live.Scenario.
 func (a *alive) Status() live.Status {
-	s := live.Status{Run: a.job.RunDir, Scenario: a.job.Name, Started: a.began, Nodes: a.world.Status()}
+	s := live.Status{Run: a.job.RunDir, Source: a.job.Source, Scenario: a.job.Name, Started: a.began, Nodes: a.world.Status()}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	s.Step = a.step
