@@ -14,6 +14,7 @@ import (
 	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/record"
+	"dsoftbus-rig/rig/tty"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -90,11 +91,14 @@ func inRawMode(ctx context.Context, in *os.File, f func(ctx context.Context, siz
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGWINCH, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGINT)
 	defer signal.Stop(signals)
-	old, err := term.MakeRaw(fd)
+	restore, err := tty.Keep(in)
+	if err == nil {
+		defer restore()
+		_, err = term.MakeRaw(fd)
+	}
 	if err != nil {
 		return fmt.Errorf("take the terminal over: %w", err)
 	}
-	defer func() { _ = term.Restore(fd, old) }()
 	size := func() (s agentapi.Size) {
 		if cols, rows, err := term.GetSize(fd); err == nil {
 			s = agentapi.Size{Rows: uint16(rows), Cols: uint16(cols)}

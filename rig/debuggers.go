@@ -8,10 +8,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"time"
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/live"
+	"dsoftbus-rig/rig/tty"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -172,6 +174,8 @@ func debug(cmd *cobra.Command, c *live.Client, f debugFlags, o live.DebugOptions
 		if err != nil {
 			return errors.Join(err, l.Close(), session.Close(context.WithoutCancel(ctx)))
 		}
+		defer wait()
+		defer leave(nil)
 		go func() {
 			wait()
 			leave(errOver)
@@ -192,7 +196,8 @@ func debug(cmd *cobra.Command, c *live.Client, f debugFlags, o live.DebugOptions
 // letGoLimit is more than a debugger takes to let go, also where everything is slow.
 const letGoLimit = time.Minute
 
-// start starts the client on this process's terminal. wait returns when it has ended; what there was to say it has said.
+// start starts the client on this process's terminal. wait, which may be called more than once, returns when it has ended and the terminal is as
+// it was: a client that ctx has killed leaves it in its own mode.
 func (c *client) start(ctx context.Context) (wait func(), err error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -206,8 +211,16 @@ func (c *client) start(ctx context.Context) (wait func(), err error) {
 	child := exec.CommandContext(ctx, c.argv[0], c.argv[1:]...)
 	child.Stdin, child.Stdout, child.Stderr = os.Stdin, os.Stdout, os.Stderr
 	child.ExtraFiles = []*os.File{r}
+	restore, err := tty.Keep(os.Stdin)
+	if err != nil {
+		return nil, fmt.Errorf("remember the terminal's settings: %w", err)
+	}
 	if err := child.Start(); err != nil {
+		restore()
 		return nil, err
 	}
-	return func() { _ = child.Wait() }, nil
+	return sync.OnceFunc(func() {
+		_ = child.Wait()
+		restore()
+	}), nil
 }

@@ -18,6 +18,7 @@ import (
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/scenario"
 	"dsoftbus-rig/rig/suite"
+	"dsoftbus-rig/rig/tty"
 	"dsoftbus-rig/rig/warm"
 	"dsoftbus-rig/rig/worker"
 
@@ -35,6 +36,10 @@ func main() {
 			warm.SaveJob:      warm.Make,
 		}))
 	}
+	if len(os.Args) == 2 && os.Args[1] == tty.Command {
+		os.Exit(tty.Main())
+	}
+	tty.Program = "/proc/self/exe"
 	os.Exit(run(os.Args[1:]))
 }
 

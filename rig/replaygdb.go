@@ -50,6 +50,8 @@ func (v *visit) debug(ctx context.Context, p *replay.Player) error {
 		if err != nil {
 			return errors.Join(err, stub.Close())
 		}
+		defer wait()
+		defer leave(nil)
 		go func() {
 			wait()
 			leave(errOver)

@@ -11,9 +11,14 @@ import (
 const completeWait = 2 * time.Second
 
 // completer returns what x/term calls for every key: a tabulator completes the word in front of the cursor as far as it is certain, and
-// lists what it can become when it is not.
+// lists what it can become when it is not; keys of a search are the search's.
 func (p *Prompt) completer(ctx context.Context) func(line string, pos int, key rune) (string, int, bool) {
+	search := &search{history: p.o.History}
 	return func(line string, pos int, key rune) (string, int, bool) {
+		if key, ok := searchKey(key); ok {
+			line, pos := search.key(key, line)
+			return line, pos, true
+		}
 		if key != '\t' {
 			return "", 0, false
 		}

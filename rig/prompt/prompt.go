@@ -177,7 +177,7 @@ func (p *Prompt) line(ctx context.Context, line string) error {
 		return err
 	}
 	if err == nil && words[0] == "help" && len(words) == 1 {
-		p.print("Here, too: follow [NODE…], follow off.\n")
+		p.print("Here, too: `follow` shows what nodes print as they print it (`follow NODE…` of some), `follow off` ends that.\n")
 	}
 	if err == nil && slices.Contains(p.o.Moves, words[0]) {
 		select {

@@ -94,10 +94,15 @@ func open(t *testing.T) *screen {
 
 func (s *screen) start(ctx context.Context, f *fakeScenario, o Options) {
 	s.t.Helper()
-	o.Text, o.Over, o.Moves = "rig> ", f.over, []string{"continue"}
-	terminal := NewTerminal(s.Slave(), s.Slave())
-	go func() { s.ended <- Run(ctx, terminal, f, o) }()
+	o.Over, o.Moves = f.over, []string{"continue"}
+	s.run(ctx, NewTerminal(s.Slave(), s.Slave()), f, o)
 	s.Shows("rig> ")
+}
+
+// run opens a prompt, which may not be the first one of the terminal.
+func (s *screen) run(ctx context.Context, terminal *Terminal, f *fakeScenario, o Options) {
+	o.Text = "rig> "
+	go func() { s.ended <- Run(ctx, terminal, f, o) }()
 }
 
 func (s *screen) ends(want error) {
@@ -151,6 +156,104 @@ func TestInterrupt(t *testing.T) {
 	s.ends(nil)
 	if got := f.given(); got != "hang|typed ahead|other" {
 		t.Errorf("given were %q", got)
+	}
+}
+
+// What is typed before the prompt opens is for it, and what is typed behind a line that lets the scenario go on is for the next prompt.
+func TestTypedAhead(t *testing.T) {
+	s, f := open(t), newFake()
+	s.Types("one\rtw") // the terminal is not raw yet, and has the end of this line only
+	s.Shows("one\r\ntw")
+	terminal := NewTerminal(s.Slave(), s.Slave())
+	kept := func(want string) {
+		t.Helper()
+		for late := time.Now().Add(limit); ; time.Sleep(time.Millisecond) {
+			terminal.mu.Lock()
+			typed := string(terminal.typed)
+			terminal.mu.Unlock()
+			if typed == want {
+				return
+			}
+			if time.Now().After(late) {
+				t.Fatalf("it keeps %q, want %q", typed, want)
+			}
+		}
+	}
+	kept("one\n")
+	run := func(f *fakeScenario) {
+		s.run(t.Context(), terminal, f, Options{Over: f.over, Moves: []string{"continue"}})
+	}
+	run(f)
+	s.Shows("did one")
+	s.Types("o\rcontinue\rthree\rfour\r")
+	s.Shows("did two")
+	s.ends(ErrOver)
+	s.IsAsBefore()
+	if got := f.given(); got != "one|two|continue" {
+		t.Errorf("given were %q", got)
+	}
+	f = newFake()
+	run(f)
+	s.Shows("did three")
+	s.Shows("did four")
+	s.Shows("rig> ")
+	s.Types("\x04")
+	s.ends(nil)
+	// An end that is typed while nobody reads is one of a prompt, and not of the terminal.
+	s.Types("five\r\x04")
+	kept("five\n\x04") // raw, the terminal would not make an end of it
+	f = newFake()
+	run(f)
+	s.Shows("did five")
+	s.ends(nil)
+	f = newFake()
+	run(f)
+	s.Types("six\r")
+	s.Shows("did six")
+	s.Types("\x04")
+	s.ends(nil)
+}
+
+// Ctrl-R looks for an earlier line, as in shells.
+func TestSearch(t *testing.T) {
+	h := &History{}
+	for _, line := range []string{"exec A hostname", "marker B ready", "exec B hostname", "link B down"} {
+		h.Add(line)
+	}
+	s, f := open(t), newFake()
+	s.start(t.Context(), f, Options{History: h})
+	for _, c := range []struct{ keys, shows, given string }{
+		{"\x12host\r", `\(search: host\) exec B hostname`, "exec B hostname"},
+		{"\x12down\r", `\(search: down\) link B down`, "link B down"},
+		{"\x12exec\x12\x12\r", `\(search: exec\) exec A hostname`, "exec A hostname"},
+		{"\x12readx\x7fy\r", `\(search: ready\) marker B ready`, "marker B ready"},
+		{"\x12down\x1b[Ds\r", `\(search: down\) link B down`, "link B dowsn"}, // another key edits what was found
+		{"mine\x12ready\x07\r", `\(search: ready\) marker B ready`, "mine"},
+		{"mine\x12nothing\r", `\(search: nothing, nothing\) `, "mine"},
+		{"\x12ready\x03other\r", `\(search: ready\) marker B ready`, "other"},
+		{"\x12\x12\r", `\(search: \) `, ""},
+	} {
+		before := f.given()
+		s.Types(c.keys[:len(c.keys)-1])
+		s.Shows(c.shows)
+		s.Types("\r")
+		want := before
+		if c.given != "" {
+			s.Shows("did " + c.given)
+			if want += "|"; before == "" {
+				want = ""
+			}
+			want += c.given
+		}
+		s.Shows("rig> ")
+		if got := f.given(); got != want {
+			t.Errorf("%q: given were %q, want %q", c.keys, got, want)
+		}
+	}
+	s.Types("\x04")
+	s.ends(nil)
+	if h.At(0) != "other" {
+		t.Errorf("the newest line is %q", h.At(0))
 	}
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 
+	"dsoftbus-rig/rig/tty"
+
 	"golang.org/x/term"
 )
 
@@ -16,18 +18,18 @@ import (
 var errPasted = term.ErrPasteIndicator
 
 // A Terminal is a person's, for as long as the program runs: what is typed is read by one goroutine from its making on, since a read of a terminal
-// cannot be given up, and whoever asks gets what comes then.
+// cannot be given up. What is typed while there is no prompt is for the next one, as in a shell.
 type Terminal struct {
 	in, out *os.File
 	more    chan struct{} // has room for one: something was typed, or the terminal has ended
 
 	mu      sync.Mutex
 	typed   []byte // and not read yet
+	keys    keys   // what of it the editor gets
 	ended   bool
 	onInt   func() bool   // Ctrl-C; says whether it ended something
-	restore func()        // nil while nobody has the terminal
+	restore func()        // nil while no prompt has the terminal
 	over    chan struct{} // closed when the present reader is to end
-	begun   bool          // somebody had it already
 }
 
 // maxTyped is how much that nobody reads is kept, in bytes.
@@ -40,6 +42,10 @@ func NewTerminal(in, out *os.File) *Terminal {
 		buf := make([]byte, 256)
 		for {
 			n, err := in.Read(buf)
+			if errors.Is(err, io.EOF) && t.stands() {
+				// Ctrl-D, while the terminal is not raw: an end of this line, and not of all.
+				buf[0], n, err = keyEOF, 1, nil
+			}
 			typed := t.filter(buf[:n])
 			t.mu.Lock()
 			t.typed = append(t.typed, typed[:min(len(typed), maxTyped-len(t.typed))]...)
@@ -60,6 +66,7 @@ func NewTerminal(in, out *os.File) *Terminal {
 // Keys, as a terminal in raw mode sends them.
 const (
 	keyInterrupt = 0x03 // Ctrl-C
+	keyEOF       = 0x04 // Ctrl-D
 	keyEnd       = 0x05 // Ctrl-E
 	keyKill      = 0x15 // Ctrl-U
 )
@@ -88,10 +95,20 @@ func (t *Terminal) interrupted(f func() bool) {
 	t.onInt = f
 }
 
+// stands reports whether the terminal is still there.
+func (t *Terminal) stands() bool {
+	_, err := term.GetState(int(t.in.Fd()))
+	return err == nil
+}
+
 // begin takes the terminal over.
 func (t *Terminal) begin(o Options) (*term.Terminal, error) {
-	fd := int(t.in.Fd())
-	old, err := term.MakeRaw(fd)
+	restore, err := tty.Keep(t.in)
+	if err == nil {
+		if _, err = term.MakeRaw(int(t.in.Fd())); err != nil {
+			restore()
+		}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("take the terminal over: %w", err)
 	}
@@ -102,8 +119,9 @@ func (t *Terminal) begin(o Options) (*term.Terminal, error) {
 	if o.History != nil {
 		editor.History = o.History
 	}
-	resized := make(chan os.Signal, 1)
-	signal.Notify(resized, syscall.SIGWINCH)
+	// Until the terminal is as it was nothing else may end the process: those that mean its end do so by the context of the prompt.
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGWINCH, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
 	size := func() {
 		if width, height, err := term.GetSize(int(t.out.Fd())); err == nil && width > 0 {
@@ -115,8 +133,10 @@ func (t *Terminal) begin(o Options) (*term.Terminal, error) {
 	watching.Go(func() {
 		for {
 			select {
-			case <-resized:
-				size()
+			case s := <-signals:
+				if s == syscall.SIGWINCH {
+					size()
+				}
 			case <-done:
 				return
 			}
@@ -124,15 +144,12 @@ func (t *Terminal) begin(o Options) (*term.Terminal, error) {
 	})
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.over = make(chan struct{})
-	if !t.begun {
-		t.begun, t.typed = true, nil // it was not typed for anybody
-	}
+	t.over, t.keys = make(chan struct{}), keys{}
 	t.restore = func() {
-		signal.Stop(resized)
+		restore()
+		signal.Stop(signals)
 		close(done)
 		watching.Wait()
-		_ = term.Restore(fd, old)
 	}
 	return editor, nil
 }
@@ -162,13 +179,23 @@ func (t *Terminal) giveUp() {
 // errGivenUp is why a read ends that nobody waits for any more.
 var errGivenUp = errors.New("nobody reads any more")
 
-// Read returns what is typed.
+// Read returns what is typed, one line at most: those behind it may be for the next prompt.
 func (t *Terminal) Read(b []byte) (int, error) {
+	if len(b) < longestKey {
+		return 0, io.ErrShortBuffer
+	}
 	for {
 		t.mu.Lock()
 		over := t.over
-		n := copy(b, t.typed)
-		t.typed = t.typed[n:]
+		n := 0
+		for over != nil && len(t.typed) > 0 && n+longestKey <= len(b) {
+			key := t.typed[0]
+			t.typed = t.typed[1:]
+			n = len(t.keys.append(b[:n], key))
+			if key == '\r' || key == '\n' {
+				break
+			}
+		}
 		ended := t.ended
 		t.mu.Unlock()
 		switch {

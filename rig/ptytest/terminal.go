@@ -226,6 +226,26 @@ func (x *Terminal) Signal(sig os.Signal) {
 // the command has left it as it was.
 func (x *Terminal) Ends(status int) {
 	x.t.Helper()
+	x.ends(status)
+	if !x.hungUp {
+		x.wasLeftAs(x.after)
+	}
+}
+
+// EndsInTime is Ends for a command that may be killed in the middle: the terminal is as it was some time after its end.
+func (x *Terminal) EndsInTime(status int) {
+	x.t.Helper()
+	x.ends(status)
+	for late := time.Now().Add(x.limit); x.Settings() != x.before; time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			x.wasLeftAs(x.Settings())
+			return
+		}
+	}
+}
+
+func (x *Terminal) ends(status int) {
+	x.t.Helper()
 	select {
 	case <-x.ended:
 	case <-time.After(x.limit):
@@ -237,8 +257,5 @@ func (x *Terminal) Ends(status int) {
 	}
 	if got := x.cmd.ProcessState.ExitCode(); got != status {
 		x.t.Errorf("exit status %d, want %d; it shows %q", got, status, x.Text())
-	}
-	if !x.hungUp {
-		x.wasLeftAs(x.after)
 	}
 }

@@ -63,7 +63,7 @@ func New(run, name, files string) *Scenario {
 // Status implements live.Scenario.
 func (s *Scenario) Status() live.Status { return s.Stand }
 
-// Do implements live.Scenario. It knows "say TEXT", "whisper TEXT", "hang", "fail", "flood N" and "wrong".
+// Do implements live.Scenario. It knows "say TEXT", "whisper TEXT", "hang", "fail", "flood N" and "where".
 func (s *Scenario) Do(ctx context.Context, line string, tell func(record.Event)) (err error) {
 	s.Began <- line
 	defer func() { s.Ended <- err }()
@@ -72,6 +72,8 @@ func (s *Scenario) Do(ctx context.Context, line string, tell func(record.Event))
 	switch word {
 	case "say":
 		tell(record.Event{Kind: record.KindOutput, Step: 1, Stream: "stdout", Text: rest + "\n"})
+	case "where":
+		tell(record.Event{Kind: record.KindOutput, Step: 1, Stream: "stdout", Text: "it stands here\n"})
 	case "whisper":
 		tell(record.Event{Kind: record.KindOutput, Step: 1, Stream: "stderr", Text: rest + "\n"})
 	case "hang":
