@@ -10,10 +10,12 @@
 package capture
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +54,7 @@ type Capture struct {
 
 	name     func(link string) string
 	names    map[int]string // of interfaces, by the link's index; the reader's
+	syncs    chan waiter    // from Sync to the reader
 	draining atomic.Int64   // when the reader ends in any case, Unix nanoseconds; 0: not yet
 	dropping atomic.Bool    // nothing more is wanted
 	ready    chan struct{}  // closed when frames are captured, or cannot be; nil until Start
@@ -88,7 +91,7 @@ func (c *Capture) Start(bridge int, name func(link string) string) {
 		return
 	}
 	c.name, c.names = name, map[int]string{bridge: RigInterface}
-	c.ready, c.done = make(chan struct{}), make(chan struct{})
+	c.ready, c.done, c.syncs = make(chan struct{}), make(chan struct{}), make(chan waiter)
 	go func() {
 		defer close(c.done)
 		c.err = c.run(bridge)
@@ -99,6 +102,32 @@ func (c *Capture) Start(bridge int, name func(link string) string) {
 func (c *Capture) Await() {
 	if c != nil && c.ready != nil {
 		<-c.ready
+	}
+}
+
+// A waiter waits until the frames of before a time are in the file.
+type waiter struct {
+	before time.Time
+	done   chan struct{}
+}
+
+// Sync returns when all frames that were sent before the call are in the file, or the capture or ctx has ended.
+func (c *Capture) Sync(ctx context.Context) {
+	if c == nil || c.done == nil {
+		return
+	}
+	s := waiter{time.Now(), make(chan struct{})}
+	select {
+	case c.syncs <- s:
+	case <-c.done:
+		return
+	case <-ctx.Done():
+		return
+	}
+	select {
+	case <-s.done:
+	case <-c.done:
+	case <-ctx.Done():
 	}
 }
 
@@ -171,7 +200,27 @@ func ownFrames(bridge int) ([]bpf.RawInstruction, error) {
 
 // read moves frames from the ring to the file. A file that cannot be written any more takes no more frames; they are read all the same.
 func (c *Capture) read(ring *afpacket.TPacket, w *file) error {
+	var waiting []waiter
+	// passed lets go those who wait for frames of before a time.
+	passed := func(now time.Time) {
+		if len(waiting) == 0 {
+			return
+		}
+		w.flush()
+		waiting = slices.DeleteFunc(waiting, func(s waiter) bool {
+			over := now.After(s.before)
+			if over {
+				close(s.done)
+			}
+			return over
+		})
+	}
 	for {
+		select {
+		case s := <-c.syncs:
+			waiting = append(waiting, s)
+		default:
+		}
 		data, info, err := ring.ZeroCopyReadPacketData()
 		end := c.draining.Load()
 		switch {
@@ -179,6 +228,7 @@ func (c *Capture) read(ring *afpacket.TPacket, w *file) error {
 			return nil
 		case errors.Is(err, afpacket.ErrTimeout):
 			w.flush()
+			passed(time.Now().Add(-2 * blockWait)) // a frame may be in a block that the kernel has not handed over yet
 			if end != 0 {
 				return nil
 			}
@@ -186,6 +236,7 @@ func (c *Capture) read(ring *afpacket.TPacket, w *file) error {
 		case err != nil:
 			return fmt.Errorf("read the packet socket: %w", err)
 		}
+		passed(info.Timestamp)
 		if name := c.interfaceOf(info.InterfaceIndex); name != "" {
 			w.frame(name, info.Timestamp, data, info.Length, &c.notes)
 		}

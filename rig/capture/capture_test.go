@@ -151,6 +151,49 @@ func TestLost(t *testing.T) {
 	}
 }
 
+// While a capture goes on, what was sent before Sync is there to be read after it, whether more follows or not.
+func TestSync(t *testing.T) {
+	l, taps := network(t)
+	c, path := started(t, l)
+	var sent uint32
+	for _, more := range []bool{false, true, false} {
+		stop, stopped := make(chan struct{}), make(chan struct{})
+		for range 50 {
+			send(t, taps["A"], sent, 100)
+			sent++
+		}
+		go func() {
+			defer close(stopped)
+			for n := uint32(0); more; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+					send(t, taps["B"], n, 1514)
+				}
+			}
+		}()
+		c.Sync(t.Context())
+		close(stop)
+		<-stopped
+		var next uint32
+		all, _ := packetsUntil(t, path) // its end may be in the middle of a packet of B's
+		for _, p := range all {
+			if p.from == "A" {
+				next++
+			}
+		}
+		if next != sent {
+			t.Errorf("%d frames of %d are there (more follow: %t)", next, sent, more)
+		}
+	}
+	if _, err := c.Stop(true); err != nil {
+		t.Fatal(err)
+	}
+	c.Sync(t.Context()) // is over at once
+	(*Capture)(nil).Sync(t.Context())
+}
+
 func TestDropped(t *testing.T) {
 	l, taps := network(t)
 	c, path := started(t, l)

@@ -28,6 +28,16 @@ type packet struct {
 // packets reads a file with the library's reader.
 func packets(t *testing.T, path string) []packet {
 	t.Helper()
+	all, err := packetsUntil(t, path)
+	if !errors.Is(err, io.EOF) {
+		t.Fatalf("packet %d: %v", len(all)+1, err)
+	}
+	return all
+}
+
+// packetsUntil returns the packets of a file that may still be written, and what has ended the reading.
+func packetsUntil(t *testing.T, path string) ([]packet, error) {
+	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
 		t.Fatal(err)
@@ -40,11 +50,8 @@ func packets(t *testing.T, path string) []packet {
 	var all []packet
 	for {
 		data, info, options, err := r.ReadPacketDataWithOptions()
-		if errors.Is(err, io.EOF) {
-			return all
-		}
 		if err != nil {
-			t.Fatalf("packet %d: %v", len(all)+1, err)
+			return all, err
 		}
 		from, err := r.Interface(info.InterfaceIndex)
 		if err != nil {

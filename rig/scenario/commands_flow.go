@@ -109,7 +109,9 @@ func flowCommands() []command {
 			output: true,
 			run: func(_ context.Context, c *call) error {
 				var b strings.Builder
-				if err := c.engine.commands.Help(&b, c.all("COMMAND")...); err != nil {
+				if names := c.all("COMMAND"); len(names) == 0 {
+					b.WriteString(c.engine.commands.list(c.engine.offers))
+				} else if err := c.engine.commands.Help(&b, names...); err != nil {
 					return failed(record.Invalid, "help: %w", err)
 				}
 				c.print(b.String())

@@ -35,8 +35,8 @@ func markerCommands() []command {
 		},
 		{
 			name:    "between",
-			summary: "the time from a line that matches FIRST to the next one that matches SECOND is in the range MIN..MAX, as in `2s..4s`",
-			detail: "The time is by the node's own monotonic clock and never scaled: that is how times of a contract are checked. " +
+			summary: "the time between two lines of a node is in a range",
+			detail: "It is the time from a line that matches FIRST to the next one that matches SECOND, and must be in MIN..MAX, as in `2s..4s`. The time is by the node's own monotonic clock and never scaled: that is how times of a contract are checked. " +
 				"It takes the first line behind the cursor that matches FIRST, and the next line behind that which matches SECOND, waits for both, and moves the cursor behind the second. " +
 				"Lines of the kernel have no such time, and no time spans a boot of the node: both are errors. Without `-within` the deadline is the run's default and MAX more.",
 			forms: []form{{

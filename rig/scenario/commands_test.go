@@ -269,7 +269,7 @@ func TestEnvironment(t *testing.T) {
 
 func TestHelpCommand(t *testing.T) {
 	b := newBench(t, nil)
-	b.passes("help\nstdout '^marker +waits until'\nhelp marker exec\nstdout '^marker \\[-within D\\]'\nstdout ^exec\n")
+	b.passes("help\nstdout '^  marker +waits until'\nhelp marker exec\nstdout '^marker \\[-within D\\]'\nstdout ^exec\n")
 }
 
 func TestSleepIsAJobToo(t *testing.T) {

@@ -49,6 +49,10 @@ type Config struct {
 	// Reload replaces a program of a node by one that is built from its present source, and says what it did. It may be nil.
 	Reload func(ctx context.Context, node, program string) (said string, err error)
 
+	// Explain returns a failure at which the script stands still with all that is known of it; what it returns is also the failure of a
+	// script that is ended there. It may be nil.
+	Explain func(*record.Failure) *record.Failure
+
 	// Late is called when a step was not in time, before its failure is told. It may be nil.
 	Late func(ctx context.Context)
 }
@@ -70,10 +74,11 @@ type Engine struct {
 	jobs     []*backgroundJob
 	vars     map[string]string // set by the scenario
 	budgets  map[string]budget
-	script   *Script // that Run was given; nil: none
-	history  []entry // what has been run, in order
-	stand    *Stand  // where the script stands still; nil while it does not
-	move     Move    // what a command of the prompt has decided
+	script   *Script      // that Run was given; nil: none
+	typed    []typedLine  // what was typed, in order
+	leftOut  map[int]bool // lines of the script that failed and were left out
+	stand    *Stand       // where the script stands still; nil while it does not
+	move     Move         // what a command of the prompt has decided
 
 	// By clock the script's deadlines and budgets are measured, by typing those of the
 	// lines that a person types: while the script stands still only the first one does.
@@ -128,6 +133,7 @@ func New(cfg Config) (*Engine, error) {
 		vars:     map[string]string{},
 		budgets:  map[string]budget{},
 		cursors:  map[string]int{},
+		leftOut:  map[int]bool{},
 	}
 	e.scope.programs = cfg.Programs
 	if cfg.Hold != nil {
@@ -289,7 +295,7 @@ func (e *Engine) Do(ctx context.Context, line string, tell func(record.Event)) e
 	}
 	e.SteppedIn("`" + st.Text + "`")
 	err := e.step(ctx, st)
-	e.history = append(e.history, entry{typed: st.Text, failed: err != nil})
+	e.noteTyped(st.Text, err != nil)
 	var end *End
 	if err == nil || errors.As(err, &end) {
 		return err

@@ -75,6 +75,10 @@ func interrupted(cause error) (reason record.Reason, node string) {
 
 // failure describes err, which ended the step number n.
 func (e *Engine) failure(ctx context.Context, st *Statement, n int, err error) *record.Failure {
+	var te *toldError
+	if errors.As(err, &te) {
+		return te.told
+	}
 	f := &record.Failure{Reason: record.StepFailed, Step: n, File: st.File, Line: st.Line, Text: st.Text, Message: err.Error()}
 	var je *jobError
 	if errors.As(err, &je) {

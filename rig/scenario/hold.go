@@ -122,6 +122,20 @@ func (e *Engine) hold(ctx context.Context, s Stand) Move {
 	return move
 }
 
+// Extent returns how many lines a script has, and which of them is its last command; 0 without one.
+func (s *Script) Extent() (lines, last int) {
+	for i := range s.Sections {
+		for _, st := range s.Sections[i].Statements {
+			last = st.Line
+		}
+	}
+	lines = len(s.lines)
+	for lines > 0 && s.lines[lines-1] == "" {
+		lines--
+	}
+	return lines, last
+}
+
 // A player goes through a script's statements.
 type player struct {
 	e        *Engine
@@ -180,16 +194,19 @@ func (p *player) play(outer context.Context) (last *Statement, err error) {
 				err = context.Cause(p.ctx) // it came during a step that held
 			}
 			if err == nil {
-				e.history = append(e.history, entry{statement: st})
+				delete(e.leftOut, st.Line)
 				break
 			}
-			move := p.failed(outer, st.Statement, err)
+			move, told := p.failed(outer, st.Statement, err)
 			if move == Quit {
+				if told != nil && outer.Err() == nil {
+					err = &toldError{err, told}
+				}
 				return last, err
 			}
 			again()
 			if move == Continue {
-				e.history = append(e.history, entry{statement: st, failed: true})
+				e.leftOut[st.Line] = true
 				done = true
 			}
 		}
@@ -234,22 +251,34 @@ func (p *player) move(ctx context.Context, s Stand) Move {
 	return move
 }
 
-// failed decides what becomes of a script whose step did not hold: Quit ends it with that.
-func (p *player) failed(outer context.Context, st *Statement, err error) Move {
+// failed decides what becomes of a script whose step did not hold: Quit ends it with that. told is the failure at which it stood still, if it did.
+func (p *player) failed(outer context.Context, st *Statement, err error) (move Move, told *record.Failure) {
 	e := p.e
 	var end *End
 	held := errors.Is(context.Cause(p.ctx), errHeld)
 	if e.cfg.Hold == nil || outer.Err() != nil || errors.As(err, &end) || !held && !e.cfg.Stops.OnFailure {
-		return Quit
+		return Quit, nil
 	}
 	s := Stand{Why: WhyInterrupted, File: st.File, Line: st.Line, Text: st.Text, Step: e.steps}
 	if !held {
 		e.settle(p.ctx, err)
 		s.Why, s.Failure = WhyFailed, e.failure(p.ctx, st, e.steps, err)
+		if e.cfg.Explain != nil {
+			s.Failure = e.cfg.Explain(s.Failure)
+		}
 	}
-	move := p.move(outer, s)
+	move = p.move(outer, s)
 	if move != Quit && !held {
 		e.SteppedIn(fmt.Sprintf("%s of line %d, which had failed", move, st.Line))
 	}
-	return move
+	return move, s.Failure
 }
+
+// A toldError is the error of a step at whose failure the script stood still: what a person was told there is what the reports say.
+type toldError struct {
+	err  error
+	told *record.Failure
+}
+
+func (e *toldError) Error() string { return e.err.Error() }
+func (e *toldError) Unwrap() error { return e.err }

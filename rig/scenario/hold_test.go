@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -88,7 +88,7 @@ func TestRepairedAtTheFailure(t *testing.T) {
 		t.Errorf("%+v", out)
 	}
 	p.stood("failed 3 exec A cat-repaired", "failed 3 exec A cat-repaired")
-	if len(p.heard) != 1 || !strings.Contains(p.heard[0], "test.txtar:3: failed (exec-status)") || !strings.Contains(p.heard[0], ">   3  exec A cat-repaired\n    4  exec A echo done") {
+	if len(p.heard) != 1 || !strings.Contains(p.heard[0], "test.txtar:3: failed (exec-status): node A: ") || !strings.Contains(p.heard[0], ">   3  exec A cat-repaired\n    4  exec A echo done") {
 		t.Errorf("where says %q", p.heard)
 	}
 	held, released := b.seen(record.KindHeld), b.seen(record.KindReleased)
@@ -243,10 +243,10 @@ func TestTypedLinesAreLate(t *testing.T) {
 					takes time.Duration
 					text  string // of the failure; empty: it passes
 				}{
-					{"! marker -within 1s B panic", 2 * time.Second, ""},
-					{"exec -within 1s B hang", 2 * time.Second, "not within 2s (1s × slowdown 2)"},
+					{"! marker -within 1s B panic", 1250 * time.Millisecond, ""},
+					{"exec -within 1s B hang", 2 * time.Second, "not within 2s (1s, at slowdown 2)"},
 					{"exec -within 3s B hang &job&", 0, ""},
-					{"wait job", 6 * time.Second, "not within 6s (3s × slowdown 2)"},
+					{"wait job", 6 * time.Second, "not within 6s (3s, at slowdown 2)"},
 					{"budget typed 4s", 0, ""},
 					{"sleep 9s", 9 * time.Second, ""},
 					{"budget -end typed", 0, `budget "typed" took 9s, the limit is 8s`},
@@ -326,19 +326,85 @@ func TestEndedWhileItStands(t *testing.T) {
 
 func TestSave(t *testing.T) {
 	t.Chdir(t.TempDir())
-	b, p := attended(t, Stops{Before: 5, OnFailure: true},
-		[]string{"exec A echo hi", "stdout ho", "help", "save mine", "save mine", "continue"}, []string{"continue"})
-	b.run(t.Context(), "# First.\nup\nexec A true\n# Then.\nexec A false\nexec B true\n\n-- note --\nsome text\n")
-	got, err := os.ReadFile("mine.txtar")
-	want := "# First.\nup\nexec A true\n\n# From the prompt.\nexec A echo hi\n# It failed: stdout ho\n-- note --\nsome text\n"
-	if err != nil || string(got) != want {
-		t.Errorf("saved %q, %v; want %q", got, err, want)
+	b, p := attended(t, Stops{Before: 5, OnFailure: true, AtEnd: true},
+		[]string{"exec A echo hi", "stdout ho", "help", "save mine", "save mine", "continue"}, // in front of line 5
+		[]string{"exec A echo mended", "save failed", "continue"},                             // line 5 has failed
+		[]string{"exec B echo late", "save over", "quit"})                                     // behind the last line
+	b.run(t.Context(), "# First.\nup\nexec A true\n# Then.\nexec A false\nexec B true # last\n\n-- note --\nsome text\n")
+	const (
+		begin = "# First.\nup\nexec A true\n# Then.\nexec A echo hi  # typed\n  # typed, and failed: stdout ho\n"
+		end   = "exec B true # last\n"
+		note  = "\n-- note --\nsome text\n"
+	)
+	for name, want := range map[string]string{
+		"mine":   begin + "exec A false\n" + end + note,
+		"failed": begin + "exec A echo mended  # typed\nexec A false\n" + end + note,
+		"over":   begin + "exec A echo mended  # typed\n  # failed, and was left out: exec A false\n" + end + "exec B echo late  # typed\n" + note,
+	} {
+		got, err := os.ReadFile(name + ".txtar")
+		if err != nil || string(got) != want {
+			t.Errorf("%s: saved %q, %v; want %q", name, got, err, want)
+		}
+		s, err := Load(name+".txtar", nil)
+		if err != nil || len(s.Sections) != 2 {
+			t.Errorf("%s: what was saved: %+v, %v", name, s, err)
+		}
 	}
 	if len(p.errs) != 2 || !strings.Contains(p.errs[1], "mine.txtar exists") {
 		t.Errorf("errors %q", p.errs)
 	}
-	if _, err := Load(filepath.Join(".", "mine.txtar"), nil); err != nil {
-		t.Errorf("what was saved: %v", err)
+}
+
+// What is told where a script stands still is explained by then, and is what the script has failed with when a person ends it there, whatever
+// was typed meanwhile.
+func TestToldWhereItStands(t *testing.T) {
+	b, p := attended(t, Stops{OnFailure: true}, []string{"where", "exec A false", "quit"})
+	explained := 0
+	b.engine.cfg.Explain = func(f *record.Failure) *record.Failure {
+		explained++
+		out := *f
+		out.Reason, out.Evidence = record.SessionNoSynAck, []string{"in force: link B down"}
+		return &out
+	}
+	out := b.run(t.Context(), "up\nexec A false\n")
+	held := b.seen(record.KindHeld)
+	if len(held) != 1 || held[0].Failure != out.Failure || explained != 1 || out.Result != record.Failed {
+		t.Errorf("told %+v, ended with %+v, explained %d times", held, out, explained)
+	}
+	if f := out.Failure; f.Reason != record.SessionNoSynAck || f.Step != 2 || len(f.Evidence) != 1 {
+		t.Errorf("%+v", f)
+	}
+	if len(p.heard) != 1 || !strings.HasPrefix(p.heard[0], "test.txtar:2: failed (session-no-synack): "+out.Failure.Headline()+"\n") {
+		t.Errorf("where says %q", p.heard)
+	}
+}
+
+// Help lists what makes sense where the script stands.
+func TestHelpAtAStand(t *testing.T) {
+	for _, c := range []struct {
+		stops Stops
+		want  string // of the moves
+	}{
+		{Stops{AtEnd: true}, "quit"},
+		{Stops{OnFailure: true}, "continue retry step quit"},
+		{Stops{Before: 2}, "continue step quit"},
+	} {
+		b, p := attended(t, c.stops, []string{"help", "quit"})
+		line := "exec A false"
+		if c.stops.AtEnd {
+			line = "exec A true"
+		}
+		b.run(t.Context(), "up\n"+line+"\n")
+		var got []string
+		for line := range strings.Lines(strings.Join(p.heard, "\n")) {
+			name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+			if strings.HasPrefix(line, "  ") && slices.Contains([]Move{Continue, Retry, OneStep, Quit}, Move(name)) {
+				got = append(got, name)
+			}
+		}
+		if strings.Join(got, " ") != c.want || !strings.HasPrefix(p.heard[0], "This prompt:\n") {
+			t.Errorf("%+v: %q, want %s, in %s", c.stops, got, c.want, p.heard)
+		}
 	}
 }
 

@@ -55,8 +55,8 @@ func promptCommands() *Registry {
 		},
 		command{
 			name:    "save",
-			summary: "writes what was run, and what was typed, to a file as a scenario",
-			detail:  "A line that failed is a comment there. FILE is in the folder in which the run was started, and must not exist.",
+			summary: "writes the script, with the lines that were typed, to a file as a scenario",
+			detail:  "Each typed line stands where it was typed, and is marked. One that failed is a comment, and so is a line of the script that failed and was left out by `continue`. FILE is in the folder in which the run was started, and must not exist.",
 			forms:   []form{{args: []argument{{name: "FILE", kind: anyText}}}},
 			prompt:  true, output: true,
 			run: func(_ context.Context, c *call) error { return c.engine.save(c, c.arg("FILE")) },
@@ -72,11 +72,29 @@ func promptCommands() *Registry {
 			run: func(ctx context.Context, c *call) error { return c.reload(ctx) },
 		},
 	)
-	for _, cmd := range group {
-		r.commands[cmd.name] = &cmd
-		r.names = append(r.names, cmd.name)
-	}
+	r.add("This prompt", group)
+	last := len(r.areas) - 1 // in front of the others, where somebody at a prompt looks first
+	r.areas = append(r.areas[last:], r.areas[:last]...)
+	r.commands["help"].forms[0].args[0].kind = &kind{words: func(*scope) []string { return r.Names() }}
 	return r
+}
+
+// offers reports whether a command makes sense now: how a script goes on can be said only where it stands still and is not over.
+func (e *Engine) offers(name string) bool {
+	switch Move(name) {
+	case Quit:
+		return e.stand != nil
+	case Continue, OneStep:
+		return e.stand != nil && e.stand.Why != WhyEnd
+	case Retry:
+		return e.canRetry()
+	}
+	return true
+}
+
+// canRetry reports whether the script stands still at a line that may be run again.
+func (e *Engine) canRetry() bool {
+	return e.stand != nil && (e.stand.Why == WhyFailed || e.stand.Why == WhyInterrupted)
 }
 
 // doPrompt runs a command of the prompt, or `help`. It leaves no step in the record, and nothing for `stdout`.
@@ -103,7 +121,7 @@ func (e *Engine) decide(m Move) error {
 	if e.stand == nil {
 		return &stepError{reason: record.StepFailed, next: "Interrupt the script, or wait until it stands still.", err: fmt.Errorf("%s: the script does not stand still", m)}
 	}
-	if m == Retry && e.stand.Why != WhyFailed && e.stand.Why != WhyInterrupted {
+	if m == Retry && !e.canRetry() {
 		return &stepError{reason: record.StepFailed, next: "`continue` goes on with the line it stands at, `step` runs that line only.",
 			err: fmt.Errorf("retry: no line has failed or was interrupted here")}
 	}
@@ -130,7 +148,10 @@ func (e *Engine) where() string {
 		fmt.Fprintf(&b, "%s is over\n", s.File)
 		return b.String()
 	case s.Failure != nil:
-		fmt.Fprintf(&b, "%s:%d: failed (%s): %s\n", s.File, s.Line, s.Failure.Reason, s.Failure.Message)
+		fmt.Fprintf(&b, "%s:%d: failed (%s): %s\n", s.File, s.Line, s.Failure.Reason, s.Failure.Headline())
+		for line := range strings.Lines(s.Failure.Message) {
+			fmt.Fprintf(&b, "    %s\n", strings.TrimRight(line, "\n"))
+		}
 	default:
 		fmt.Fprintf(&b, "%s:%d: %s\n", s.File, s.Line, s.Why)
 	}
@@ -195,11 +216,20 @@ func (c *call) reload(ctx context.Context) error {
 	return nil
 }
 
-// An entry is one thing that was run: a statement of the script, or what was typed.
-type entry struct {
-	statement placed
-	typed     string
-	failed    bool
+// A typedLine is a line that was given at the prompt.
+type typedLine struct {
+	before int // the line of the script that it was typed in front of; 0: behind the last one
+	text   string
+	failed bool
+}
+
+// noteTyped keeps a line for the transcript.
+func (e *Engine) noteTyped(text string, failed bool) {
+	t := typedLine{text: text, failed: failed}
+	if e.stand != nil {
+		t.before = e.stand.Line
+	}
+	e.typed = append(e.typed, t)
 }
 
 // save writes what was run as a scenario.
@@ -228,33 +258,34 @@ func (e *Engine) save(c *call, name string) error {
 	return nil
 }
 
-// transcript is what was run as the content of a scenario file.
+// transcript is the whole script as the content of a scenario file, with the lines that were typed where they were typed. They are marked; so are
+// those that failed, as comments. Comments behind space open no section.
 func (e *Engine) transcript() []byte {
 	var b strings.Builder
-	typed := false
-	for i, h := range e.history {
-		line := h.typed
-		if h.typed == "" {
-			if h.statement.first && h.statement.section.Title != "" {
-				if i > 0 {
-					b.WriteByte('\n')
-				}
-				fmt.Fprintf(&b, "# %s\n", h.statement.section.Title)
+	typed := func(before int) {
+		for _, t := range e.typed {
+			switch {
+			case t.before != before:
+			case t.failed:
+				fmt.Fprintf(&b, "  # typed, and failed: %s\n", t.text)
+			default:
+				fmt.Fprintf(&b, "%s  # typed\n", t.text)
 			}
-			line = h.statement.Text
-		} else if !typed {
-			typed = true
-			if i > 0 {
-				b.WriteByte('\n')
-			}
-			b.WriteString("# From the prompt.\n")
 		}
-		if h.failed {
-			line = "# It failed: " + line
+	}
+	all, _ := e.script.Extent()
+	for i, line := range e.script.lines[:all] {
+		typed(i + 1)
+		if e.leftOut[i+1] {
+			line = "  # failed, and was left out: " + line
 		}
 		b.WriteString(line + "\n")
 	}
+	typed(0)
 	a := &txtar.Archive{Comment: []byte(b.String())}
+	if len(e.script.Fixtures) > 0 {
+		a.Comment = append(a.Comment, '\n')
+	}
 	for _, fx := range e.script.Fixtures {
 		a.Files = append(a.Files, txtar.File{Name: fx.Name, Data: fx.Data})
 	}

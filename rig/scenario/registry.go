@@ -13,18 +13,38 @@ import (
 type Registry struct {
 	commands map[string]*command
 	names    []string // in the order of the documentation
+	areas    []area   // in that order, too
+}
+
+// An area is a group of commands, as help has them.
+type area struct {
+	title string
+	names []string
 }
 
 // Commands returns the commands of the language.
 func Commands() *Registry {
 	r := &Registry{commands: map[string]*command{}}
-	for _, group := range [][]command{nodeCommands(), markerCommands(), powerCommands(), faultCommands(), wireCommands(), textCommands(), fileCommands(), flowCommands()} {
-		for _, cmd := range group {
-			r.commands[cmd.name] = &cmd
-			r.names = append(r.names, cmd.name)
-		}
-	}
+	r.add("Nodes and their programs", nodeCommands())
+	r.add("What nodes print", markerCommands())
+	r.add("Power", powerCommands())
+	r.add("Faults of network and clock", faultCommands())
+	r.add("The rig itself on the network", wireCommands())
+	r.add("Output", textCommands())
+	r.add("Files", fileCommands())
+	r.add("The script", flowCommands())
 	return r
+}
+
+// add adds the commands of an area.
+func (r *Registry) add(title string, commands []command) {
+	a := area{title: title}
+	for _, cmd := range commands {
+		r.commands[cmd.name] = &cmd
+		a.names = append(a.names, cmd.name)
+	}
+	r.names = append(r.names, a.names...)
+	r.areas = append(r.areas, a)
 }
 
 // Names returns the names of all commands, sorted.

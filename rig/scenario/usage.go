@@ -44,12 +44,7 @@ func (fm *form) usage(name string) string {
 // of all. An unknown name is an error.
 func (r *Registry) Help(w io.Writer, names ...string) error {
 	if len(names) == 0 {
-		for _, name := range r.Names() {
-			if _, err := fmt.Fprintf(w, "%-8s  %s\n", name, r.commands[name].summary); err != nil {
-				return err
-			}
-		}
-		_, err := fmt.Fprintln(w, "\n`help COMMAND` says more.")
+		_, err := io.WriteString(w, r.list(func(string) bool { return true }))
 		return err
 	}
 	for i, name := range names {
@@ -67,6 +62,26 @@ func (r *Registry) Help(w io.Writer, names ...string) error {
 		}
 	}
 	return nil
+}
+
+// list returns one line for each command that is offered, by areas.
+func (r *Registry) list(offered func(name string) bool) string {
+	width := 0
+	for _, name := range r.names {
+		width = max(width, len(name))
+	}
+	var b strings.Builder
+	for _, a := range r.areas {
+		fmt.Fprintf(&b, "%s:\n", a.title)
+		for _, name := range a.names {
+			if offered(name) {
+				fmt.Fprintf(&b, "  %-*s  %s\n", width, name, r.commands[name].summary)
+			}
+		}
+		b.WriteByte('\n')
+	}
+	b.WriteString("`help COMMAND` says more.\n")
+	return b.String()
 }
 
 func (cmd *command) help() string {

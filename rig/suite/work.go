@@ -98,7 +98,8 @@ type play struct {
 
 	capture *capture.Capture // nil: none
 	locator *locate.Locator
-	failed  time.Time // when a step failed, the last time; one event at a time is taken in
+	failed  time.Time       // when a step failed, the last time; one event at a time is taken in
+	held    *record.Failure // the last one at which the script stood still, explained; nil: none
 
 	unreach func() // ends what reachable began
 
@@ -149,7 +150,7 @@ func (p *play) run(ctx context.Context) record.Event {
 	engine, err := scenario.New(scenario.Config{
 		World: world, Work: p.rec.Work(), Emit: p.tell, Slowdown: p.job.Slowdown,
 		Host:     scenario.Host{Accel: p.job.Hardware.Accel, Root: p.job.Root, Arch: host.Arch},
-		Programs: programs, Stops: p.job.Stops, Hold: p.alive.hold, Reload: p.reload, Late: p.late,
+		Programs: programs, Stops: p.job.Stops, Hold: p.alive.hold, Reload: p.reload, Late: p.late, Explain: p.explainHeld,
 	})
 	if err != nil {
 		return brokenHost(errors.Join(err, network.Close()))
