@@ -117,6 +117,10 @@ func TestAskingAScenario(t *testing.T) {
 		{"journal A", 0, "    1.500 [dsoftbusd] ready\n   12.000 [packagefsd] served \\xff\n", ""},
 		{"journal A -n 1", 0, "   12.000 [packagefsd] served \\xff\n", ""},
 		{"journal A -unit dsoftbusd", 0, "    1.500 [dsoftbusd] ready\n", ""},
+		{"journal A -unit dsoftbus", 0, "", `no program "dsoftbus" of A has printed anything yet; those that have: dsoftbusd, packagefsd`},
+		{"journal B", 0, "", "no program of B has printed anything yet"},
+		{"journal B -n 0", 0, "", ""},
+		{"console B", 0, "", "the kernel of B has printed nothing: a clone has booted before it was one"},
 		{"journal A -n -1", 2, "", "-n -1: say how many lines"},
 		{"journal D", 2, "", nodes},
 		{"do say hello world", 0, "hello world\n", ""},
@@ -221,6 +225,86 @@ func TestAsksThisProject(t *testing.T) {
 	out, err := exec.Command(rigBinary, "-C", here, "do", "-run", other.run+"-2", "say", "there").CombinedOutput()
 	if err != nil || string(out) != "there\n" {
 		t.Errorf("by its name: %q, %v", out, err)
+	}
+}
+
+// What stands behind its last line is at none.
+func TestStep(t *testing.T) {
+	for want, place := range map[string]*live.Place{
+		"-":                               nil,
+		"behind the last line of x.txtar": {File: "/runs/x.txtar"},
+		"x.txtar:7: exec A true":          {File: "/runs/x.txtar", Line: 7, Text: "exec A true"},
+	} {
+		a := live.Alive{Status: live.Status{Run: "/runs/r", Scenario: "s", Held: "end", Step: place}}
+		if got := psLine(&a, time.Now()); !strings.HasSuffix(got, "\t"+want) {
+			t.Errorf("%+v: %q, want %q", place, got, want)
+		}
+	}
+}
+
+// Whatever ends a prompt, the terminal is as it was.
+func TestPromptEnds(t *testing.T) {
+	for what, c := range map[string]struct {
+		end    func(s *asked, x *ptytest.Terminal)
+		status int
+		said   string
+	}{
+		"Ctrl-D":          {func(_ *asked, x *ptytest.Terminal) { x.Types("\x04") }, 0, "it stands still for others"},
+		"SIGTERM":         {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGTERM) }, 130, "interrupted"},
+		"SIGHUP":          {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGHUP) }, 130, "interrupted"},
+		"SIGINT":          {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGINT) }, 130, "interrupted"},
+		"lost connection": {func(s *asked, _ *ptytest.Terminal) { s.end() }, 0, ""},
+		// Of these the program itself knows nothing, as of a panic.
+		"SIGKILL": {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGKILL) }, -1, ""},
+		"SIGABRT": {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGABRT) }, 2, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := startAsked(t)
+			s.run, s.Stand.Held = filepath.Base(s.Stand.Run), "failed"
+			cmd := s.command("shell")
+			cmd.Env = append(os.Environ(), "TERM=vt220", "XDG_CACHE_HOME="+t.TempDir())
+			x := ptytest.Open(t, 20, 200, aliveLimit)
+			x.Start(cmd)
+			x.Shows("it stands here\r\n`retry` runs the line again, `continue` leaves it out, `quit` ends the script with it; .* Ctrl-D leaves it as it stands")
+			x.Shows(`A\+B\+C> `)
+			if raw := x.Settings(); raw.Lflag&(unix.ICANON|unix.ECHO|unix.ISIG) != 0 {
+				t.Errorf("the terminal is not raw: %+v", raw)
+			}
+			c.end(s, x)
+			if c.said != "" {
+				x.Shows(c.said)
+			}
+			x.EndsInTime(c.status)
+		})
+	}
+}
+
+// A debugger's own prompt is killed where the scenario ends, or this process is told to: the terminal is as it was all the same.
+func TestDebuggerEnds(t *testing.T) {
+	for what, c := range map[string]struct {
+		end    func(s *asked, x *ptytest.Terminal)
+		status int
+	}{
+		"scenario": {func(s *asked, _ *ptytest.Terminal) { s.end() }, 0},
+		"SIGHUP":   {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGHUP) }, 0},
+		"SIGTERM":  {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGTERM) }, 0},
+	} {
+		t.Run(what, func(t *testing.T) {
+			s := startAsked(t)
+			s.run = filepath.Base(s.Stand.Run)
+			bin := t.TempDir()
+			// In gdb's place, which needs a machine: what matters is that it changes the settings, and is killed.
+			if err := os.WriteFile(filepath.Join(bin, "gdb"), []byte("#!/bin/sh\nstty raw -echo; echo ready; exec sleep 1000\n"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			cmd := s.command("gdb", "A")
+			cmd.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"))
+			x := ptytest.Open(t, 20, 200, aliveLimit)
+			x.Start(cmd)
+			x.Shows("ready")
+			c.end(s, x)
+			x.Ends(c.status)
+		})
 	}
 }
 

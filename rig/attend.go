@@ -35,13 +35,14 @@ type attendant struct {
 	progress *report.Progress // of the run that this process has; nil: it has none
 	runName  string           // what that is called
 	joined   *live.Client     // of a run that another process has; nil: none
+	bare     bool             // there are only machines to try things on, and no script
 	left     chan struct{}    // closed when who joined leaves
 
 	mu      sync.Mutex
 	over    chan struct{} // closed when the stand that is attended is over; nil: none is
 	asking  sync.WaitGroup
 	seat    sync.Mutex    // held while somebody is asked
-	once    sync.Once     // the hint
+	greeted string        // the last hint
 	failed  error         // the first line of stdin that failed
 	playing string        // the scenario that runs
 	result  record.Result // of the last one that ended
@@ -130,7 +131,25 @@ func (a *attendant) attend(e record.Event, over <-chan struct{}) error {
 	} else if err := client.Do(ctx, "where", func(e record.Event) { fmt.Fprint(a.out, e.Text) }); err != nil {
 		return err
 	}
-	return a.run(ctx, client, over)
+	return a.run(ctx, client, a.greeting(e.Name), over)
+}
+
+// greeting says what can be done at a prompt, by why the script stands still.
+func (a *attendant) greeting(why string) string {
+	help, end := "`help` lists what else there is.", "`quit` or Ctrl-D"
+	if a.joined != nil {
+		help, end = help+" Ctrl-D leaves it as it stands.", "`quit`"
+	}
+	switch scenario.Why(why) {
+	case scenario.WhyEnd:
+		if a.bare {
+			return "Type lines of the scenario language, such as `exec A hostname`; `help` lists them. " + end + " takes the machines down."
+		}
+		return "The script is over, and its machines are as it left them; " + end + " takes them down; " + help
+	case scenario.WhyFailed, scenario.WhyInterrupted:
+		return "`retry` runs the line again, `continue` leaves it out, " + end + " ends the script with it; " + help
+	}
+	return "`continue` goes on with this line, `step` runs it alone, " + end + " ends the script in front of it; " + help
 }
 
 // mine returns a scenario that this process plays.
@@ -144,11 +163,11 @@ func mine(ctx context.Context, name string) (*live.Client, error) {
 			return live.Open(alive.Name)
 		}
 	}
-	return nil, fmt.Errorf("%s is not alive", name)
+	return nil, fmt.Errorf("%s does not run any more", name)
 }
 
 // run is a prompt, on a scenario that stands still or on one that somebody else started.
-func (a *attendant) run(ctx context.Context, client *live.Client, over <-chan struct{}) error {
+func (a *attendant) run(ctx context.Context, client *live.Client, greeting string, over <-chan struct{}) error {
 	// While somebody looks on, the scenario waits.
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
@@ -163,7 +182,10 @@ func (a *attendant) run(ctx context.Context, client *live.Client, over <-chan st
 	}
 	o := prompt.Options{Text: promptText(names), Color: a.color, History: a.history, Moves: moves, Over: over}
 	if a.terminal != nil {
-		a.once.Do(func() { fmt.Fprintln(a.out, "`continue`, `retry`, `step` or `quit`; `help` lists what else there is.") })
+		if greeting != a.greeted {
+			fmt.Fprintln(a.out, greeting)
+			a.greeted = greeting
+		}
 		err = prompt.Run(ctx, a.terminal, client, o)
 		if a.history != nil {
 			if err := a.history.Save(); err != nil {

@@ -1,7 +1,10 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/live"
@@ -48,13 +51,48 @@ func newLinesCommand(source string, cmd *cobra.Command) *cobra.Command {
 		case !given && q.Follow:
 			q.Last = followTail
 		}
+		none, err := silence(cmd.Context(), c, q)
+		if err != nil {
+			return err
+		}
+		if none != "" {
+			fmt.Fprintln(cmd.ErrOrStderr(), "rig: "+none)
+		}
 		out := cmd.OutOrStdout()
-		err := c.Log(cmd.Context(), q, func(l console.Line) { fmt.Fprintln(out, logLine(l)) })
+		err = c.Log(cmd.Context(), q, func(l console.Line) { fmt.Fprintln(out, logLine(l)) })
 		if q.Follow {
 			return unlessInterrupted(cmd, err)
 		}
 		return err
 	})
+}
+
+// silence says why there are no lines yet that a query asks for; "" when there are.
+func silence(ctx context.Context, c *live.Client, q live.LogQuery) (why string, err error) {
+	if q.Last == 0 {
+		return "", nil // none was asked for
+	}
+	q.Follow, q.Last = false, 1
+	some := false
+	if err := c.Log(ctx, q, func(console.Line) { some = true }); err != nil || some {
+		return "", err
+	}
+	if q.Source == live.SourceConsole {
+		return fmt.Sprintf("the kernel of %s has printed nothing: a clone has booted before it was one (`up -cold`, or `rig run -cold`, boots machines from their kernel)", q.Node), nil
+	}
+	unit := q.Unit
+	q.Unit, q.Last = "", -1
+	var units []string
+	err = c.Log(ctx, q, func(l console.Line) {
+		if !slices.Contains(units, l.Unit) {
+			units = append(units, l.Unit)
+		}
+	})
+	if len(units) == 0 {
+		return fmt.Sprintf("no program of %s has printed anything yet", q.Node), err
+	}
+	slices.Sort(units)
+	return fmt.Sprintf("no program %q of %s has printed anything yet; those that have: %s", unit, q.Node, strings.Join(units, ", ")), err
 }
 
 // logLine is a line as it is shown. The kernel has its time in the line itself.

@@ -59,7 +59,11 @@ func ps(cmd *cobra.Command, pattern string, asJSON bool) error {
 		return out.Encode(list)
 	}
 	if len(shown) == 0 {
-		fmt.Fprintln(cmd.ErrOrStderr(), "no scenario is running")
+		none := "no scenario is running"
+		if len(all) > 0 && pattern != "" {
+			none = fmt.Sprintf("no running scenario matches %q", pattern)
+		}
+		fmt.Fprintln(cmd.ErrOrStderr(), none)
 		return nil
 	}
 	w := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
@@ -82,7 +86,10 @@ func psLine(a *live.Alive, now time.Time) string {
 		state = "held: " + s.Held
 	}
 	step := "-"
-	if s.Step != nil {
+	switch {
+	case s.Step != nil && s.Step.Line == 0:
+		step = "behind the last line of " + filepath.Base(s.Step.File)
+	case s.Step != nil:
 		step = fmt.Sprintf("%s:%d: %s", filepath.Base(s.Step.File), s.Step.Line, s.Step.Text)
 	}
 	cells := []string{a.Run(), s.Scenario, now.Sub(s.Started).Truncate(time.Second).String(), strings.Join(nodes, ", "), state, step}

@@ -71,6 +71,7 @@ func shell(cmd *cobra.Command, f shellFlags, args []string) error {
 	if err != nil {
 		return err
 	}
+	attendant.bare = f.join == "" && len(args) == 0
 	if f.join != "" {
 		return joinRun(cmd, f.join, attendant)
 	}
@@ -94,6 +95,9 @@ func shell(cmd *cobra.Command, f shellFlags, args []string) error {
 		}
 		if len(items) != 1 {
 			return usage("%q are %d scenarios; name one", args[0], len(items))
+		}
+		if lines, last := items[0].Script.Extent(); f.until > last {
+			return usage("-until %d: %s has %d lines, and its last command is in line %d; without -until it stands still behind that", f.until, items[0].File, lines, last)
 		}
 		p.name = f.runName(args, items)
 		p.prepare = func(*record.Run) ([]suite.Item, error) { return items, nil }
@@ -145,9 +149,9 @@ func joinRun(cmd *cobra.Command, pattern string, a *attendant) error {
 		return err
 	}
 	if status.Held == "" {
-		return &exitError{record.ExitFailed, fmt.Errorf("%s runs and asks nobody; `rig do -run %[1]s interrupt` has it stand still", status.Scenario)}
+		return &exitError{record.ExitFailed, fmt.Errorf("%s is running, and has no prompt; `rig do -run %[1]s interrupt` has it stand still", status.Scenario)}
 	}
-	a.event(record.Event{Kind: record.KindHeld, Scenario: status.Scenario})
+	a.event(record.Event{Kind: record.KindHeld, Name: status.Held, Scenario: status.Scenario})
 	select {
 	case err = <-gone:
 	case <-a.left:

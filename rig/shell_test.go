@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"syscall"
 	"testing"
@@ -45,8 +46,20 @@ const promptShown = `(?m)^\r?(\x1b\[K)?A\+B> `
 func TestShell(t *testing.T) {
 	dir := t.TempDir()
 	s := onTerminal(t, dir, "shell", "-runs", filepath.Join(dir, "runs"))
+	s.Types("exec A hostna") // before there is a prompt
+	s.Shows("Type lines of the scenario language, .* `quit` or Ctrl-D takes the machines down")
 	s.Shows(promptShown)
-	s.Types("exec A hostna\t\r")
+	s.Types("\t\r")
+	s.Shows(`\nnode-a\r\n`)
+	s.Shows(promptShown)
+	s.Types("help\r")
+	s.Shows(`This prompt:\r\n  quit `)
+	s.Shows(`Nodes and their programs:\r\n`)
+	s.Shows(`follow `)
+	s.Shows(promptShown)
+	s.Types("\x12hostn") // Ctrl-R
+	s.Shows(`\(search: hostn\) exec A hostname`)
+	s.Types("\r")
 	s.Shows(`\nnode-a\r\n`)
 	s.Shows(promptShown)
 	s.Types("exec A netbench serve\r")
@@ -72,7 +85,7 @@ func TestShell(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "# Machines to try things on.\nup\n\n# From the prompt.\nexec A hostname\n# It failed: exec A netbench serve\nexec B hostname\n# It failed: stdout ^node-a$\n"
+	want := "# Machines to try things on.\nup\nexec A hostname  # typed\nexec A hostname  # typed\n  # typed, and failed: exec A netbench serve\nexec B hostname  # typed\n  # typed, and failed: stdout ^node-a$\n"
 	if !strings.HasPrefix(string(data), want) {
 		t.Errorf("saved is %q, want %q", data, want)
 	}
@@ -107,10 +120,13 @@ func TestRepairedByHand(t *testing.T) {
 	dir := t.TempDir()
 	s := onTerminal(t, dir, "run", "-debug", "-runs", filepath.Join(dir, "runs"), writeScenario(t, dir, repairable))
 	s.Shows(`HELD broken, failed\r\n.*\r\n.*broken\.txtar:5: exec A pkgfs`)
-	s.Shows(`reason +exec-status`)
+	s.Shows(`reason +session-reset`)
+	s.Shows(`evidence `)
 	s.Shows(`B, last lines`)
+	s.Shows("`retry` runs the line again, `continue` leaves it out")
 	s.Shows(promptShown)
 	s.Types("where\r")
+	s.Shows(`5: failed \(session-reset\): `)
 	s.Shows(`> +5  exec A pkgfs`)
 	s.Types("start B dsoftbusd\rmarker B 'session ok node-a'\r")
 	s.Shows(`B \d+\.\d+ \[dsoftbusd\] dsoftbusd: cross-vm session ok node-a`)
@@ -161,7 +177,7 @@ func TestShellJoinsARun(t *testing.T) {
 	r := startRun(t, repairable, "-debug", "-debug-wait", "2m", "-name", name)
 	r.await("it waits until")
 	s := onTerminal(t, t.TempDir(), "shell", "-run", name)
-	s.Shows(`failed \(exec-status\)`)
+	s.Shows(`failed \(session-reset\): `)
 	s.Shows(promptShown)
 	s.Types("start B dsoftbusd\r")
 	s.Shows(promptShown)
@@ -179,14 +195,27 @@ func TestShellJoinsARun(t *testing.T) {
 	r.end()
 	// There is nobody to join any more.
 	s = onTerminal(t, t.TempDir(), "shell", "-run", name)
-	s.Shows("no scenario")
+	s.Shows("no (running )?scenario")
 	s.Ends(record.ExitFailed)
 }
 
 func TestNobodyComes(t *testing.T) {
 	r := startRun(t, repairable, "-debug", "-debug-wait", "1s")
 	r.await("nobody came to the prompt within 1s")
-	r.failure(record.ExitFailed, record.Failed, record.SessionReset, "A") // as its packets say, read at the end
+	r.failure(record.ExitFailed, record.Failed, record.SessionReset, "A") // as its packets say, read while it stood still
+	var held, end *record.Failure
+	_, err := record.ReadEvents(filepath.Join(r.dir, record.LatestLink, record.EventsFile), func(e record.Event) error {
+		switch e.Kind {
+		case record.KindHeld:
+			held = e.Failure
+		case record.KindScenarioEnd:
+			end = e.Failure
+		}
+		return nil
+	})
+	if err != nil || held == nil || len(held.Evidence) == 0 || !reflect.DeepEqual(held, end) {
+		t.Errorf("%v: a person was told %+v, and the report says %+v", err, held, end)
+	}
 }
 
 // A scenario is played up to a line, then line by line, and Ctrl-C has one stand still that runs.
@@ -206,6 +235,7 @@ func TestShellOnAScenario(t *testing.T) {
 	s.Shows(promptShown)
 	s.Types("continue\r")
 	s.Shows(`HELD broken at its end`)
+	s.Shows("The script is over")
 	s.Shows(promptShown)
 	s.Types("quit\r")
 	s.Shows(`1 passed, 0 failed`)

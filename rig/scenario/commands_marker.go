@@ -54,7 +54,7 @@ func markerCommands() []command {
 		},
 		{
 			name: "allow",
-			summary: "this scenario expects lines that otherwise fail a run at once " +
+			summary: "expects lines that would otherwise fail the run at once " +
 				"(reports of a kernel or a program, `SELFTEST: … FAIL`)",
 			detail: "docs/reports.md lists them.",
 			forms:  []form{{args: []argument{{name: "REGEXP", kind: pattern}}}},
