@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -94,6 +95,24 @@ func (f *machineFlags) check() error {
 	}
 	if f.modules != "" && f.kernel == "" {
 		return usage("-modules %s without -kernel: name the kernel that they belong to", f.modules)
+	}
+	for _, given := range []struct {
+		flag, path string
+		is         func(fs.FileMode) bool
+		what       string
+	}{
+		{"-kernel", f.kernel, fs.FileMode.IsRegular, "file"}, {"-modules", f.modules, fs.FileMode.IsDir, "folder"},
+	} {
+		if given.path == "" {
+			continue
+		}
+		info, err := os.Stat(given.path)
+		if err != nil {
+			return usage("%s: %w", given.flag, err)
+		}
+		if !given.is(info.Mode()) {
+			return usage("%s %s: name a %s", given.flag, given.path, given.what)
+		}
 	}
 	return nil
 }

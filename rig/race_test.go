@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"debug/elf"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -86,6 +87,30 @@ func printfText(data []byte) []byte {
 		}
 	}
 	return out.Bytes()
+}
+
+// raceTo is where TestWriteRace writes.
+var raceTo = flag.String("race-to", "", "`folder` to which TestWriteRace writes race.txtar and racer, with which README.md shows a recording")
+
+// What README.md shows can be done again by a reader who has the scenario and the program.
+func TestWriteRace(t *testing.T) {
+	to := *raceTo
+	if to == "" {
+		to = t.TempDir()
+	}
+	r := buildRacer(t, true)
+	program, err := os.ReadFile(r.binary)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"race.txtar": []byte(r.script), "racer": program} {
+		if err := os.WriteFile(filepath.Join(to, name), data, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command(rigBinary, "check", filepath.Join(to, "race.txtar")).CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
 }
 
 // With its lock the program never shows what is half written.

@@ -55,7 +55,7 @@ func writeVersion(out io.Writer, info *build.BuildInfo) {
 			commit += " of " + t
 		}
 		if set["vcs.modified"] == "true" {
-			commit += ", with changes"
+			commit += ", with changes beyond it"
 		}
 	}
 	fmt.Fprintf(out, "rig %s, %s\n%s %s/%s\n", version, commit, runtime.Version(), runtime.GOOS, runtime.GOARCH)

@@ -121,7 +121,7 @@ func TestBootsAreCounted(t *testing.T) {
 func testNode(t *testing.T) (n *Node, told *[]*scenario.NodeError) {
 	t.Helper()
 	told = &[]*scenario.NodeError{}
-	rec, err := record.CreateScenario(t.TempDir(), "test", nil)
+	rec, err := record.CreateScenario(t.TempDir(), "test", "test", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,7 +282,7 @@ func TestExhausted(t *testing.T) {
 func TestFaultsEndWithTheMachine(t *testing.T) {
 	n, _ := testNode(t)
 	var told []string
-	rec, err := record.CreateScenario(t.TempDir(), "test", func(e record.Event) {
+	rec, err := record.CreateScenario(t.TempDir(), "test", "test", func(e record.Event) {
 		told = append(told, strings.TrimSpace(e.Name+" "+e.Text+" "+e.State))
 	})
 	if err != nil {
