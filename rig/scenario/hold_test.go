@@ -381,6 +381,9 @@ func TestToldWhereItStands(t *testing.T) {
 
 // Help lists what makes sense where the script stands.
 func TestHelpAtAStand(t *testing.T) {
+	if _, words := newBench(t, func(c *Config) { c.Hold = (&person{}).hold }).engine.Complete("help ret", 8); !slices.Equal(words, []string{"retry"}) {
+		t.Errorf("help completes %q", words)
+	}
 	for _, c := range []struct {
 		stops Stops
 		want  string // of the moves
