@@ -48,7 +48,8 @@ func asks(cmd *cobra.Command, ask func(cmd *cobra.Command, c *live.Client, args 
 	return cmd
 }
 
-// findLive finds the running scenario that is meant, if need be one of the project that this command is given in.
+// findLive finds the running scenario that is meant, if need be one of the
+// project that this command is given in.
 func findLive(ctx context.Context, cmd *cobra.Command, pattern string) (*live.Client, live.Found, error) {
 	dir, err := project(cmd)
 	if err != nil {

@@ -197,7 +197,8 @@ func TestLiveCompletion(t *testing.T) {
 	}
 }
 
-// Of the scenarios of several checkouts, the one of the checkout that a command is given in is asked, and named.
+// Of the scenarios of several checkouts, the one of the checkout that a command
+// is given in is asked, and named.
 func TestAsksThisProject(t *testing.T) {
 	project := func(s *asked) string {
 		dir := t.TempDir()
@@ -279,7 +280,8 @@ func TestPromptEnds(t *testing.T) {
 	}
 }
 
-// A debugger's own prompt is killed where the scenario ends, or this process is told to: the terminal is as it was all the same.
+// A debugger's own prompt is killed where the scenario ends, or this process is
+// told to: the terminal is as it was all the same.
 func TestDebuggerEnds(t *testing.T) {
 	for what, c := range map[string]struct {
 		end    func(s *asked, x *ptytest.Terminal)
@@ -293,7 +295,8 @@ func TestDebuggerEnds(t *testing.T) {
 			s := startAsked(t)
 			s.run = filepath.Base(s.Stand.Run)
 			bin := t.TempDir()
-			// In gdb's place, which needs a machine: what matters is that it changes the settings, and is killed.
+			// In gdb's place, which needs a machine: what matters is that it
+			// changes the settings, and is killed.
 			if err := os.WriteFile(filepath.Join(bin, "gdb"), []byte("#!/bin/sh\nstty raw -echo; echo ready; exec sleep 1000\n"), 0o755); err != nil {
 				t.Fatal(err)
 			}

@@ -87,7 +87,8 @@ func TestCommandLine(t *testing.T) {
 	})
 }
 
-// Each flag of each command is shown with one dash, with a value that has a name where it takes one, and its text has no marks of its own.
+// Each flag of each command is shown with one dash, with a value that has a
+// name where it takes one, and its text has no marks of its own.
 func TestFlagsAreShown(t *testing.T) {
 	row := regexp.MustCompile(`^  (-[a-zA-Z], |    )-[a-z-]+( [A-Z][A-Z/]*|\[=[A-Z]+\])?   +[^ -]`)
 	root := newRoot()

@@ -50,8 +50,9 @@ The shell has to find rig by that name: put bin in PATH, or say alias rig=bin/ri
 	}
 }
 
-// complete answers a shell's script: it prints what the last of the words can become. Cobra knows flags with two dashes only, so those with one
-// get the second one on the way in, and lose it on the way out.
+// complete answers a shell's script: it prints what the last of the words can
+// become. Cobra knows flags with two dashes only, so those with one get the
+// second one on the way in, and lose it on the way out.
 func complete(ctx context.Context, root *cobra.Command, args []string) error {
 	before, typed := args[1:max(1, len(args)-1)], args[len(args)-1]
 	const unknownFlag = "-??"
@@ -77,7 +78,8 @@ func complete(ctx context.Context, root *cobra.Command, args []string) error {
 // A completer is cobra's form of what a word can become.
 type completer = func(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective)
 
-// addCompletions has all commands complete their arguments and the values of their flags.
+// addCompletions has all commands complete their arguments and the values of
+// their flags.
 func addCompletions(root *cobra.Command) {
 	arguments := map[string]completer{
 		"run": scenarioNames, "check": scenarioNames, "list": scenarioNames, "history": scenarioNames, "shell": scenarioNames,
@@ -122,7 +124,8 @@ func noWords(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirecti
 	return nil, cobra.ShellCompDirectiveNoFileComp
 }
 
-// scenarioNames are the project's scenarios and their areas, with what each proves. A word that is none of them may be a file.
+// scenarioNames are the project's scenarios and their areas, with what each
+// proves. A word that is none of them may be a file.
 func scenarioNames(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.ShellCompDirective) {
 	dir, err := project(cmd)
 	if err != nil {
@@ -186,7 +189,8 @@ func replayWords(cmd *cobra.Command, args []string, typed string) ([]string, cob
 	return beginning(typed, nodes), cobra.ShellCompDirectiveNoFileComp
 }
 
-// givenRun is the folder of the run that the arguments name, or of the newest one.
+// givenRun is the folder of the run that the arguments name, or of the newest
+// one.
 func givenRun(cmd *cobra.Command, args []string) (string, error) {
 	folder, err := runsFolder(cmd)
 	if err != nil {
@@ -212,7 +216,8 @@ func scenariosOf(cmd *cobra.Command, args []string, typed string) ([]string, cob
 	return beginning(typed, names), cobra.ShellCompDirectiveNoFileComp
 }
 
-// askedFor bounds the questions of one completion to scenarios that run: a person would rather go on typing.
+// askedFor bounds the questions of one completion to scenarios that run: a
+// person would rather go on typing.
 const askedFor = 2 * time.Second
 
 // liveNames are the scenarios that run.
@@ -229,7 +234,8 @@ func liveNames(cmd *cobra.Command, _ []string, typed string) ([]string, cobra.Sh
 	return beginning(typed, names), cobra.ShellCompDirectiveNoFileComp
 }
 
-// fromLive calls ask with the scenario that a command would ask, if there is one.
+// fromLive calls ask with the scenario that a command would ask, if there is
+// one.
 func fromLive(cmd *cobra.Command, ask func(ctx context.Context, c *live.Client) ([]string, error)) []string {
 	ctx, cancel := context.WithTimeout(cmd.Context(), askedFor)
 	defer cancel()
@@ -245,7 +251,8 @@ func fromLive(cmd *cobra.Command, ask func(ctx context.Context, c *live.Client) 
 	return found
 }
 
-// nodesOf are the nodes of the scenario that a command would ask, each with something behind its name.
+// nodesOf are the nodes of the scenario that a command would ask, each with
+// something behind its name.
 func nodesOf(cmd *cobra.Command, typed, behind string) []string {
 	return fromLive(cmd, func(ctx context.Context, c *live.Client) ([]string, error) {
 		names, err := c.Nodes(ctx)
@@ -256,7 +263,8 @@ func nodesOf(cmd *cobra.Command, typed, behind string) []string {
 	})
 }
 
-// inLine returns what the last word of a line can become in the scenario that a command would ask.
+// inLine returns what the last word of a line can become in the scenario that a
+// command would ask.
 func inLine(cmd *cobra.Command, line, typed string) []string {
 	return fromLive(cmd, func(ctx context.Context, c *live.Client) ([]string, error) {
 		_, found, err := c.Complete(ctx, line+typed, len(line+typed))
@@ -264,7 +272,8 @@ func inLine(cmd *cobra.Command, line, typed string) []string {
 	})
 }
 
-// nodeNames are the nodes of a running scenario, for a command's first argument.
+// nodeNames are the nodes of a running scenario, for a command's first
+// argument.
 func nodeNames(cmd *cobra.Command, args []string, typed string) ([]string, cobra.ShellCompDirective) {
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveDefault

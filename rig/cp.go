@@ -17,7 +17,7 @@ func newCpCommand() *cobra.Command {
 		Short: "Copy a file to or from a node",
 		Long: `Cp copies one file between this host and a node, as in
 
-    rig cp A:/data/packages.json .
+    rig cp A:/etc/dsoftbus/device.json .
     rig cp local.conf B:/etc/local.conf
 
 Exactly one of the two is NODE:PATH, with an absolute path. What goes to a folder
@@ -26,13 +26,13 @@ the host's that looks like a node's is ./A:x. A scenario that a file was copied 
 cannot pass any more, only be repaired.`,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) != 2 {
-				return usage("cp: name two files, as in rig cp A:/etc/hostname .")
+				return usage("cp: name two files, as in rig cp A:/etc/dsoftbus/device.json .")
 			}
 			_, srcPath, fromNode := remote(args[0])
 			_, dstPath, toNode := remote(args[1])
 			switch {
 			case fromNode == toNode:
-				return usage("cp %s %s: exactly one of both has to be a node's, as in A:/etc/hostname", args[0], args[1])
+				return usage("cp %s %s: exactly one of both has to be a node's, as in A:/etc/dsoftbus/device.json", args[0], args[1])
 			case fromNode && !strings.HasPrefix(srcPath, "/"):
 				return usage("cp: %s is not absolute: begin the path with /", args[0])
 			case toNode && !strings.HasPrefix(dstPath, "/"):

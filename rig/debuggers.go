@@ -196,8 +196,9 @@ func debug(cmd *cobra.Command, c *live.Client, f debugFlags, o live.DebugOptions
 // letGoLimit is more than a debugger takes to let go, also where everything is slow.
 const letGoLimit = time.Minute
 
-// start starts the client on this process's terminal. wait, which may be called more than once, returns when it has ended and the terminal is as
-// it was: a client that ctx has killed leaves it in its own mode.
+// start starts the client on this process's terminal. wait, which may be called
+// more than once, returns when it has ended and the terminal is as it was: a
+// client that ctx has killed leaves it in its own mode.
 func (c *client) start(ctx context.Context) (wait func(), err error) {
 	r, w, err := os.Pipe()
 	if err != nil {

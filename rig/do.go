@@ -19,7 +19,7 @@ func newDoCommand() *cobra.Command {
 		Short: "Run one line of the scenario language in a running scenario",
 		Long: `Do runs one line in a running scenario, as in
 
-    rig do exec A ls /data
+    rig do exec A pkgfs peers
     rig do '! marker -within 5s B panic'
 
 and prints what it prints. One argument is the line as it is; of several, those

@@ -64,7 +64,8 @@ func unknownCommand(root *cobra.Command, name string) error {
 	return usage("unknown command %q; %s", name, suggestion(name, commandNames(root), "`rig help` lists the commands"))
 }
 
-// suggestion says which of the known words was probably meant, or else what to do.
+// suggestion says which of the known words was probably meant, or else what to
+// do.
 func suggestion(word string, known []string, otherwise string) string {
 	if best := scenario.Nearest(word, known); best != "" {
 		return fmt.Sprintf("did you mean %s?", best)
@@ -72,8 +73,9 @@ func suggestion(word string, known []string, otherwise string) string {
 	return otherwise
 }
 
-// printHelp prints what a command does. It takes the place of cobra's own help, which shows flags with two dashes, and takes any word in
-// backquotes for the name of a flag's value, of a switch too.
+// printHelp prints what a command does. It takes the place of cobra's own help,
+// which shows flags with two dashes, and takes any word in backquotes for the
+// name of a flag's value, of a switch too.
 func printHelp(cmd *cobra.Command, _ []string) {
 	_, _ = io.WriteString(cmd.OutOrStdout(), helpText(cmd))
 }
@@ -123,7 +125,8 @@ func usageLines(cmd *cobra.Command) []string {
 	return lines
 }
 
-// checksArguments has a command refuse arguments with the rig's own words and status where its check has none.
+// checksArguments has a command refuse arguments with the rig's own words and
+// status where its check has none.
 func checksArguments(cmd *cobra.Command) {
 	check := cmd.Args
 	if check == nil {
@@ -135,11 +138,13 @@ func checksArguments(cmd *cobra.Command) {
 		if err == nil || errors.As(err, &exit) {
 			return err
 		}
-		return usage("%s: wrong number of arguments; write %s", strings.Join(append([]string{cmd.Name()}, args...), " "), strings.Join(usageLines(cmd), ", or "))
+		given := strings.Join(append([]string{cmd.Name()}, args...), " ")
+		return usage("%s: wrong number of arguments; write %s", given, strings.Join(usageLines(cmd), ", or "))
 	}
 }
 
-// flagRows returns one row for each flag, with one dash, as the documentation has them.
+// flagRows returns one row for each flag, with one dash, as the documentation
+// has them.
 func flagRows(flags *flagSet) string {
 	type row struct{ left, right string }
 	var rows []row
@@ -169,7 +174,8 @@ func flagRows(flags *flagSet) string {
 	return b.String()
 }
 
-// shownFlag returns a flag as it is written: "-json", "-j N", "-record[=WHICH]".
+// shownFlag returns a flag as it is written: "-json", "-j N",
+// "-record[=WHICH]".
 func shownFlag(f *flagOf) string {
 	value, _ := flagValue(f)
 	switch {
@@ -183,13 +189,17 @@ func shownFlag(f *flagOf) string {
 
 func isSwitch(f *flagOf) bool { return f.Value.Type() == "bool" }
 
-// valueName is the form of the name of a flag's value, in backquotes in the text about the flag.
+// valueName is the form of the name of a flag's value, in backquotes in the
+// text about the flag.
 var valueName = regexp.MustCompile("`([A-Z][A-Z/|]*)`")
 
 // typeNames are the names of values whose flag does not give one.
-var typeNames = map[string]string{"duration": "D", "int": "N", "uint16": "N", "uint64": "N", "age": "AGE", "size": "SIZE", "string": "TEXT"}
+var typeNames = map[string]string{
+	"duration": "D", "int": "N", "uint16": "N", "uint64": "N", "age": "AGE", "size": "SIZE", "string": "TEXT",
+}
 
-// flagValue returns the name of a flag's value, "" for a switch, and the text about the flag.
+// flagValue returns the name of a flag's value, "" for a switch, and the text
+// about the flag.
 func flagValue(f *flagOf) (name, text string) {
 	if isSwitch(f) {
 		return "", f.Usage
@@ -236,8 +246,11 @@ func flagError(cmd *cobra.Command, err error) error {
 
 // valueForms says what values of a type look like.
 var valueForms = map[string]string{
-	"duration": "how long, as in 90s or 10m", "int": "a whole number", "uint16": "a whole number up to 65535", "uint64": "a whole number from 0 on",
-	"bool": "true or false, or leave the value out",
+	"duration": "how long, as in 90s or 10m",
+	"int":      "a whole number",
+	"uint16":   "a whole number up to 65535",
+	"uint64":   "a whole number from 0 on",
+	"bool":     "true or false, or leave the value out",
 }
 
 // flagNames returns the flags that a command takes, each with one dash.

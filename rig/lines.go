@@ -67,7 +67,8 @@ func newLinesCommand(source string, cmd *cobra.Command) *cobra.Command {
 	})
 }
 
-// silence says why there are no lines yet that a query asks for; "" when there are.
+// silence says why there are no lines yet that a query asks for; "" when there
+// are.
 func silence(ctx context.Context, c *live.Client, q live.LogQuery) (why string, err error) {
 	if q.Last == 0 {
 		return "", nil // none was asked for
@@ -78,7 +79,8 @@ func silence(ctx context.Context, c *live.Client, q live.LogQuery) (why string, 
 		return "", err
 	}
 	if q.Source == live.SourceConsole {
-		return fmt.Sprintf("the kernel of %s has printed nothing: a clone has booted before it was one (`up -cold`, or `rig run -cold`, boots machines from their kernel)", q.Node), nil
+		return fmt.Sprintf("the kernel of %s has printed nothing: a clone has booted before it was one "+
+			"(`up -cold`, or `rig run -cold`, boots machines from their kernel)", q.Node), nil
 	}
 	unit := q.Unit
 	q.Unit, q.Last = "", -1

@@ -83,9 +83,10 @@ func run(args []string) int {
 // errInterrupted is the cause of a context that a signal ended.
 var errInterrupted = errors.New("interrupted")
 
-// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP ends.
-// The second one kills this process, and the kernel everything it started. A
-// SIGINT that a command has another use for (onInterrupt) is none of them.
+// interruptible returns a context that the first SIGINT, SIGTERM or SIGHUP
+// ends. The second one kills this process, and the kernel everything it
+// started. A SIGINT that a command has another use for (onInterrupt) is none of
+// them.
 func interruptible() (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	i := &interrupts{}
@@ -211,14 +212,20 @@ Flags may be written with one dash or two.`,
 	}
 	root.PersistentFlags().StringP("dir", "C", "", "project `FOLDER` (default: the nearest one above that has a go.mod of this project)")
 	root.Flags().BoolVar(&version, "version", false, "the same as rig version")
-	root.AddGroup(&cobra.Group{ID: groupPlay, Title: "Commands:"}, &cobra.Group{ID: groupAlive, Title: "While a scenario runs, from another terminal:"})
+	root.AddGroup(
+		&cobra.Group{ID: groupPlay, Title: "Commands:"},
+		&cobra.Group{ID: groupAlive, Title: "While a scenario runs, from another terminal:"},
+	)
 	root.SetHelpFunc(printHelp)
 	root.SetFlagErrorFunc(flagError)
 	root.CompletionOptions.DisableDefaultCmd = true
 	help := newHelpCommand()
 	root.SetHelpCommand(help)
 	for _, cmd := range []*cobra.Command{
-		newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(), newSoakCommand(), newShellCommand(), newHistoryCommand(), newGCCommand(), newMergeCommand(), newDecodeCommand(), newReportCommand(), newReplayCommand(), newPackCommand(), newUnpackCommand(), newVersionCommand(), newCompletionCommand(), help,
+		newRunCommand(), newCheckCommand(), newListCommand(), newDoctorCommand(), newBuildCommand(), newBenchCommand(),
+		newSoakCommand(), newShellCommand(), newHistoryCommand(), newGCCommand(), newMergeCommand(), newDecodeCommand(),
+		newReportCommand(), newReplayCommand(), newPackCommand(), newUnpackCommand(), newVersionCommand(),
+		newCompletionCommand(), help,
 	} {
 		cmd.GroupID = groupPlay
 		root.AddCommand(cmd)
@@ -261,7 +268,8 @@ func longFlags(root *cobra.Command, args []string) []string {
 	return out
 }
 
-// cluster reports whether letters are flags of one letter each, the last of them perhaps with its value: "vn5". A name of a flag is none.
+// cluster reports whether letters are flags of one letter each, the last of
+// them perhaps with its value: "vn5". A name of a flag is none.
 func cluster(root, command *cobra.Command, letters string) bool {
 	name, _, _ := strings.Cut(letters, "=")
 	if findFlag(root, command, name) != nil {
@@ -279,7 +287,8 @@ func cluster(root, command *cobra.Command, letters string) bool {
 	return true
 }
 
-// findFlag returns the flag with that name, long or short, of a command or of all; nil when there is none.
+// findFlag returns the flag with that name, long or short, of a command or of
+// all; nil when there is none.
 func findFlag(root, command *cobra.Command, name string) *flagOf {
 	for _, c := range []*cobra.Command{command, root} {
 		if c == nil {
@@ -298,7 +307,8 @@ func findFlag(root, command *cobra.Command, name string) *flagOf {
 	return nil
 }
 
-// wantsValue reports whether the flag with that name, long or short, is followed by a value.
+// wantsValue reports whether the flag with that name, long or short, is
+// followed by a value.
 func wantsValue(root, command *cobra.Command, name string) bool {
 	f := findFlag(root, command, name)
 	return f != nil && f.NoOptDefVal == ""

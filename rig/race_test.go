@@ -92,7 +92,8 @@ func printfText(data []byte) []byte {
 // raceTo is where TestWriteRace writes.
 var raceTo = flag.String("race-to", "", "`folder` to which TestWriteRace writes race.txtar and racer, with which README.md shows a recording")
 
-// What README.md shows can be done again by a reader who has the scenario and the program.
+// What README.md shows can be done again by a reader who has the scenario and
+// the program.
 func TestWriteRace(t *testing.T) {
 	to := *raceTo
 	if to == "" {

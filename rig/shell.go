@@ -97,7 +97,8 @@ func shell(cmd *cobra.Command, f shellFlags, args []string) error {
 			return usage("%q are %d scenarios; name one", args[0], len(items))
 		}
 		if lines, last := items[0].Script.Extent(); f.until > last {
-			return usage("-until %d: %s has %d lines, and its last command is in line %d; without -until it stands still behind that", f.until, items[0].File, lines, last)
+			return usage("-until %d: %s has %d lines, and its last command is in line %d; without -until it stands still behind that",
+				f.until, items[0].File, lines, last)
 		}
 		p.name = f.runName(args, items)
 		p.prepare = func(*record.Run) ([]suite.Item, error) { return items, nil }

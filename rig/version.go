@@ -35,7 +35,8 @@ func printVersion(cmd *cobra.Command) error {
 	return nil
 }
 
-// writeVersion writes what a program knows of its own making. info is nil when it knows nothing.
+// writeVersion writes what a program knows of its own making. info is nil when
+// it knows nothing.
 func writeVersion(out io.Writer, info *build.BuildInfo) {
 	if info == nil {
 		info = &build.BuildInfo{}

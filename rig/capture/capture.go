@@ -111,7 +111,8 @@ type waiter struct {
 	done   chan struct{}
 }
 
-// Sync returns when all frames that were sent before the call are in the file, or the capture or ctx has ended.
+// Sync returns when all frames that were sent before the call are in the file,
+// or the capture or ctx has ended.
 func (c *Capture) Sync(ctx context.Context) {
 	if c == nil || c.done == nil {
 		return

@@ -151,7 +151,8 @@ func TestLost(t *testing.T) {
 	}
 }
 
-// While a capture goes on, what was sent before Sync is there to be read after it, whether more follows or not.
+// While a capture goes on, what was sent before Sync is there to be read after
+// it, whether more follows or not.
 func TestSync(t *testing.T) {
 	l, taps := network(t)
 	c, path := started(t, l)

@@ -35,7 +35,8 @@ func packets(t *testing.T, path string) []packet {
 	return all
 }
 
-// packetsUntil returns the packets of a file that may still be written, and what has ended the reading.
+// packetsUntil returns the packets of a file that may still be written, and
+// what has ended the reading.
 func packetsUntil(t *testing.T, path string) ([]packet, error) {
 	t.Helper()
 	f, err := os.Open(path)

@@ -130,9 +130,11 @@ type Found struct {
 	Others int // scenarios of other projects that the pattern matches as well
 }
 
-// Find returns the scenario of this user that a pattern means. The pattern is the name of its run's folder, its own, or both with a slash in
-// between, or a part of these; one that is meant exactly wins. Of several that match, those of the project in the folder source are preferred.
-// The error is a *FindError when there is not exactly one.
+// Find returns the scenario of this user that a pattern means. The pattern is
+// the name of its run's folder, its own, or both with a slash in between, or a
+// part of these; one that is meant exactly wins. Of several that match, those
+// of the project in the folder source are preferred. The error is a *FindError
+// when there is not exactly one.
 func Find(ctx context.Context, pattern, source string) (*Client, Found, error) {
 	all, err := List(ctx)
 	if err != nil {
@@ -167,7 +169,8 @@ func choose(all []Alive, pattern, source string) (Found, error) {
 			}
 		}
 		others := 0
-		if here := slices.DeleteFunc(slices.Clone(found), func(a Alive) bool { return !sameFolder(a.Status.Source, source) }); len(here) > 0 {
+		elsewhere := func(a Alive) bool { return !sameFolder(a.Status.Source, source) }
+		if here := slices.DeleteFunc(slices.Clone(found), elsewhere); len(here) > 0 {
 			found, others = here, len(found)-len(here)
 		}
 		switch {

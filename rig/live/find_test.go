@@ -71,7 +71,8 @@ func TestChoose(t *testing.T) {
 	}
 }
 
-// Of scenarios of several checkouts those of one's own are meant, unless only another's match.
+// Of scenarios of several checkouts those of one's own are meant, unless only
+// another's match.
 func TestChooseOwn(t *testing.T) {
 	here, there := t.TempDir(), t.TempDir()
 	link := filepath.Join(t.TempDir(), "link")

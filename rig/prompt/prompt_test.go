@@ -159,7 +159,8 @@ func TestInterrupt(t *testing.T) {
 	}
 }
 
-// What is typed before the prompt opens is for it, and what is typed behind a line that lets the scenario go on is for the next prompt.
+// What is typed before the prompt opens is for it, and what is typed behind a
+// line that lets the scenario go on is for the next prompt.
 func TestTypedAhead(t *testing.T) {
 	s, f := open(t), newFake()
 	s.Types("one\rtw") // the terminal is not raw yet, and has the end of this line only
@@ -199,7 +200,8 @@ func TestTypedAhead(t *testing.T) {
 	s.Shows("rig> ")
 	s.Types("\x04")
 	s.ends(nil)
-	// An end that is typed while nobody reads is one of a prompt, and not of the terminal.
+	// An end that is typed while nobody reads is one of a prompt, and not of
+	// the terminal.
 	s.Types("five\r\x04")
 	kept("five\n\x04") // raw, the terminal would not make an end of it
 	f = newFake()

@@ -5,11 +5,13 @@ import (
 	"strings"
 )
 
-// A search looks for an earlier line, as Ctrl-R does in shells: each key that is typed narrows it, Ctrl-R again goes further back, Enter runs what
-// was found, any other key edits it, and Ctrl-G gives the line of before back.
+// A search looks for an earlier line, as Ctrl-R does in shells: each key that
+// is typed narrows it, Ctrl-R again goes further back, Enter runs what was
+// found, any other key edits it, and Ctrl-G gives the line of before back.
 //
-// The editor has no such mode. So while a search goes on, the keys that belong to it reach the editor as runes that it passes on to its callback
-// (see keys), and what the search shows is the editor's own line.
+// The editor has no such mode. So while a search goes on, the keys that belong
+// to it reach the editor as runes that it passes on to its callback (see keys),
+// and what the search shows is the editor's own line.
 type search struct {
 	history *History
 
@@ -19,7 +21,8 @@ type search struct {
 	found  string // "" when nothing was
 }
 
-// Keys of a search, beside those that are typed into it. Ctrl-R begins it and goes on.
+// Keys of a search, beside those that are typed into it. Ctrl-R begins it and
+// goes on.
 const (
 	keySearch    = 0x12 // Ctrl-R
 	keyCancel    = 0x07 // Ctrl-G
@@ -28,7 +31,8 @@ const (
 	keyDone      = 0x00 // what was found is the line now
 )
 
-// firstSearchRune begins 256 runes of the private use area, one for each byte that is typed into a search.
+// firstSearchRune begins 256 runes of the private use area, one for each byte
+// that is typed into a search.
 const firstSearchRune = 0xe000
 
 // searchKey returns the byte of a search that a rune stands for.
@@ -64,7 +68,8 @@ func (k *keys) append(b []byte, key byte) []byte {
 	return append(mark(keyDone), key)
 }
 
-// key takes in a key and returns the editor's new line, with the cursor's place.
+// key takes in a key and returns the editor's new line, with the cursor's
+// place.
 func (s *search) key(key byte, line string) (string, int) {
 	switch key {
 	case keySearch:
@@ -100,7 +105,8 @@ func (s *search) key(key byte, line string) (string, int) {
 	return shown + s.found, len(shown) + len(s.found)
 }
 
-// look looks for the query from a place in the history on; what was found before stays when there is nothing further back.
+// look looks for the query from a place in the history on; what was found
+// before stays when there is nothing further back.
 func (s *search) look(from int) {
 	if len(s.query) == 0 || s.history == nil {
 		return

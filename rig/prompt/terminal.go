@@ -43,7 +43,8 @@ func NewTerminal(in, out *os.File) *Terminal {
 		for {
 			n, err := in.Read(buf)
 			if errors.Is(err, io.EOF) && t.stands() {
-				// Ctrl-D, while the terminal is not raw: an end of this line, and not of all.
+				// Ctrl-D, while the terminal is not raw: an end of this line,
+				// and not of all.
 				buf[0], n, err = keyEOF, 1, nil
 			}
 			typed := t.filter(buf[:n])
@@ -119,7 +120,8 @@ func (t *Terminal) begin(o Options) (*term.Terminal, error) {
 	if o.History != nil {
 		editor.History = o.History
 	}
-	// Until the terminal is as it was nothing else may end the process: those that mean its end do so by the context of the prompt.
+	// Until the terminal is as it was nothing else may end the process: those
+	// that mean its end do so by the context of the prompt.
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGWINCH, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -179,7 +181,8 @@ func (t *Terminal) giveUp() {
 // errGivenUp is why a read ends that nobody waits for any more.
 var errGivenUp = errors.New("nobody reads any more")
 
-// Read returns what is typed, one line at most: those behind it may be for the next prompt.
+// Read returns what is typed, one line at most: those behind it may be for the
+// next prompt.
 func (t *Terminal) Read(b []byte) (int, error) {
 	if len(b) < longestKey {
 		return 0, io.ErrShortBuffer

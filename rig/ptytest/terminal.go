@@ -232,7 +232,8 @@ func (x *Terminal) Ends(status int) {
 	}
 }
 
-// EndsInTime is Ends for a command that may be killed in the middle: the terminal is as it was some time after its end.
+// EndsInTime is Ends for a command that may be killed in the middle: the
+// terminal is as it was some time after its end.
 func (x *Terminal) EndsInTime(status int) {
 	x.t.Helper()
 	x.ends(status)

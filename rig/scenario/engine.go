@@ -49,8 +49,9 @@ type Config struct {
 	// Reload replaces a program of a node by one that is built from its present source, and says what it did. It may be nil.
 	Reload func(ctx context.Context, node, program string) (said string, err error)
 
-	// Explain returns a failure at which the script stands still with all that is known of it; what it returns is also the failure of a
-	// script that is ended there. It may be nil.
+	// Explain returns a failure at which the script stands still with all that
+	// is known of it; what it returns is also the failure of a script that is
+	// ended there. It may be nil.
 	Explain func(*record.Failure) *record.Failure
 
 	// Late is called when a step was not in time, before its failure is told. It may be nil.

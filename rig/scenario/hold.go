@@ -122,7 +122,8 @@ func (e *Engine) hold(ctx context.Context, s Stand) Move {
 	return move
 }
 
-// Extent returns how many lines a script has, and which of them is its last command; 0 without one.
+// Extent returns how many lines a script has, and which of them is its last
+// command; 0 without one.
 func (s *Script) Extent() (lines, last int) {
 	for i := range s.Sections {
 		for _, st := range s.Sections[i].Statements {
@@ -251,7 +252,8 @@ func (p *player) move(ctx context.Context, s Stand) Move {
 	return move
 }
 
-// failed decides what becomes of a script whose step did not hold: Quit ends it with that. told is the failure at which it stood still, if it did.
+// failed decides what becomes of a script whose step did not hold: Quit ends it
+// with that. told is the failure at which it stood still, if it did.
 func (p *player) failed(outer context.Context, st *Statement, err error) (move Move, told *record.Failure) {
 	e := p.e
 	var end *End
@@ -274,7 +276,8 @@ func (p *player) failed(outer context.Context, st *Statement, err error) (move M
 	return move, s.Failure
 }
 
-// A toldError is the error of a step at whose failure the script stood still: what a person was told there is what the reports say.
+// A toldError is the error of a step at whose failure the script stood still:
+// what a person was told there is what the reports say.
 type toldError struct {
 	err  error
 	told *record.Failure

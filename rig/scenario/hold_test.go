@@ -355,8 +355,9 @@ func TestSave(t *testing.T) {
 	}
 }
 
-// What is told where a script stands still is explained by then, and is what the script has failed with when a person ends it there, whatever
-// was typed meanwhile.
+// What is told where a script stands still is explained by then, and is what
+// the script has failed with when a person ends it there, whatever was typed
+// meanwhile.
 func TestToldWhereItStands(t *testing.T) {
 	b, p := attended(t, Stops{OnFailure: true}, []string{"where", "exec A false", "quit"})
 	explained := 0

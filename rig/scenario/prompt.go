@@ -79,7 +79,8 @@ func promptCommands() *Registry {
 	return r
 }
 
-// offers reports whether a command makes sense now: how a script goes on can be said only where it stands still and is not over.
+// offers reports whether a command makes sense now: how a script goes on can be
+// said only where it stands still and is not over.
 func (e *Engine) offers(name string) bool {
 	switch Move(name) {
 	case Quit:
@@ -92,7 +93,8 @@ func (e *Engine) offers(name string) bool {
 	return true
 }
 
-// canRetry reports whether the script stands still at a line that may be run again.
+// canRetry reports whether the script stands still at a line that may be run
+// again.
 func (e *Engine) canRetry() bool {
 	return e.stand != nil && (e.stand.Why == WhyFailed || e.stand.Why == WhyInterrupted)
 }
@@ -258,8 +260,9 @@ func (e *Engine) save(c *call, name string) error {
 	return nil
 }
 
-// transcript is the whole script as the content of a scenario file, with the lines that were typed where they were typed. They are marked; so are
-// those that failed, as comments. Comments behind space open no section.
+// transcript is the whole script as the content of a scenario file, with the
+// lines that were typed where they were typed. They are marked; so are those
+// that failed, as comments. Comments behind space open no section.
 func (e *Engine) transcript() []byte {
 	var b strings.Builder
 	typed := func(before int) {

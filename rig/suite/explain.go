@@ -13,7 +13,8 @@ import (
 	"dsoftbus-rig/rig/record"
 )
 
-// explainHeld is explain while the scenario stands still, and its capture goes on.
+// explainHeld is explain while the scenario stands still, and its capture goes
+// on.
 func (p *play) explainHeld(f *record.Failure) *record.Failure {
 	ctx, cancel := context.WithTimeout(context.Background(), captureWait)
 	defer cancel()
@@ -22,7 +23,8 @@ func (p *play) explainHeld(f *record.Failure) *record.Failure {
 	return p.held
 }
 
-// captureWait bounds how long a prompt waits for the frames that explain a failure: what is in the file by then has to do.
+// captureWait bounds how long a prompt waits for the frames that explain a
+// failure: what is in the file by then has to do.
 const captureWait = 10 * time.Second
 
 // explain gives a failure that comes of a session that was missing its true class, by what the nodes said and what crossed between them.
@@ -50,7 +52,8 @@ func (p *play) explain(f *record.Failure) *record.Failure {
 	return p.locator.Explain(f, scene)
 }
 
-// noteFailure remembers when a step of the script failed: what comes afterwards has nothing to do with it.
+// noteFailure remembers when a step of the script failed: what comes afterwards
+// has nothing to do with it.
 func (p *play) noteFailure(e record.Event) {
 	if e.Kind == record.KindStepEnd && e.Error != "" && !e.Ignored && !e.Typed {
 		p.failed = time.Now()

@@ -63,7 +63,8 @@ func New(run, name, files string) *Scenario {
 // Status implements live.Scenario.
 func (s *Scenario) Status() live.Status { return s.Stand }
 
-// Do implements live.Scenario. It knows "say TEXT", "whisper TEXT", "hang", "fail", "flood N" and "where".
+// Do implements live.Scenario. It knows "say TEXT", "whisper TEXT", "hang",
+// "fail", "flood N" and "where".
 func (s *Scenario) Do(ctx context.Context, line string, tell func(record.Event)) (err error) {
 	s.Began <- line
 	defer func() { s.Ended <- err }()
