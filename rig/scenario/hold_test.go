@@ -330,9 +330,9 @@ func TestSave(t *testing.T) {
 		[]string{"exec A echo hi", "stdout ho", "help", "save mine", "save mine", "continue"}, // in front of line 5
 		[]string{"exec A echo mended", "save failed", "continue"},                             // line 5 has failed
 		[]string{"exec B echo late", "save over", "quit"})                                     // behind the last line
-	b.run(t.Context(), "# First.\nup\nexec A true\n# Then.\nexec A false\nexec B true # last\n\n-- note --\nsome text\n")
+	b.run(t.Context(), "# First.\nup\npush A note /note\n# Then.\nexec A false\nexec B true # last\n\n-- note --\nsome text\n")
 	const (
-		begin = "# First.\nup\nexec A true\n# Then.\nexec A echo hi  # typed\n  # typed, and failed: stdout ho\n"
+		begin = "# First.\nup\npush A note /note\n# Then.\nexec A echo hi  # typed\n  # typed, and failed: stdout ho\n"
 		end   = "exec B true # last\n"
 		note  = "\n-- note --\nsome text\n"
 	)
