@@ -27,6 +27,8 @@
 //	undecryptable         a record of garbage
 //	lengths               records that are too short, or are cut after a length of 65,535
 //	turnover [-count N]   sessions that each replace the one before
+//	mute                  a handshake and no record: that is no session
+//	serve [-for D]        answers the victim's programs like a server, and refuses to close the file
 //
 // In between:
 //

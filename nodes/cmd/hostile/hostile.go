@@ -91,12 +91,14 @@ var commands = []command{
 	{name: "undecryptable", run: undecryptable},
 	{name: "lengths", run: lengths},
 	{name: "turnover", run: turnover, count: 100, flags: (*request).pathFlag},
+	{name: "mute", run: mute},
+	{name: "serve", run: serve, flags: func(r *request, flags *flag.FlagSet) { r.timeFlag(flags, "serve") }},
 	{name: "relay", run: relay, flags: func(r *request, flags *flag.FlagSet) {
 		flags.StringVar(&r.listen, "listen", ":34600", "TCP `address` to listen on")
 		flags.StringVar(&r.to, "to", "", "`IP` of the device that shall dial")
 		flags.IntVar(&r.record, "record", 8, "the record of which a bit is changed, from 1")
 		flags.StringVar(&r.from, "from", "victim", "whose record it is: victim or dialler")
-		flags.DurationVar(&r.time, "for", 30*time.Second, "how long to relay")
+		r.timeFlag(flags, "relay")
 	}},
 	{name: "memory", run: memory, peerless: true, flags: func(r *request, flags *flag.FlagSet) {
 		flags.StringVar(&r.program, "program", "dsoftbusd", "its `name`")
@@ -106,6 +108,10 @@ var commands = []command{
 
 func (r *request) pathFlag(flags *flag.FlagSet) {
 	flags.StringVar(&r.path, "path", "pkg:/system/build.prop", "a file of the victim")
+}
+
+func (r *request) timeFlag(flags *flag.FlagSet, what string) {
+	flags.DurationVar(&r.time, "for", 30*time.Second, "how long to "+what)
 }
 
 // Main is the whole program but for signals, which end ctx. It returns the exit status.
@@ -216,9 +222,16 @@ func (r *request) check(cmd *command) error {
 		if r.record < 1 || r.record > maxCount {
 			return cli.Usagef("-record %d is outside 1..%d", r.record, maxCount)
 		}
-		if r.time <= 0 || r.time > maxTime {
-			return cli.Usagef("-for %s is not above 0 and at most %s", r.time, maxTime)
-		}
+		return r.checkTime()
+	case "serve":
+		return r.checkTime()
+	}
+	return nil
+}
+
+func (r *request) checkTime() error {
+	if r.time <= 0 || r.time > maxTime {
+		return cli.Usagef("-for %s is not above 0 and at most %s", r.time, maxTime)
 	}
 	return nil
 }

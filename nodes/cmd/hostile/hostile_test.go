@@ -150,7 +150,7 @@ func hostile(t *testing.T, args ...string) (status int, stdout, stderr string) {
 
 // attacks are all but those that need more than a victim, with a load that a test can bear.
 var attacks = []string{"full", "slow", "garbage", "unpaired", "impostor -count 20", "announces -count 2000", "datagrams -count 100", "replay", "pk", "reads -count 200",
-	"handles", "pipeline -count 2000", "deaf -count 1000", "channel", "silence", "undecryptable", "lengths", "turnover -count 10"}
+	"handles", "pipeline -count 2000", "deaf -count 1000", "channel", "silence", "undecryptable", "lengths", "turnover -count 10", "mute"}
 
 // A dsoftbusd holds against every attack, and the next one finds it as it was.
 func TestVictimThatHolds(t *testing.T) {
