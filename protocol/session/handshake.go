@@ -29,7 +29,7 @@ func Initiate(rw io.ReadWriteCloser, cfg Config, peer [KeySize]byte) (*Conn, err
 	if err := checkDeviceID([]byte(cfg.DeviceID)); err != nil {
 		return nil, err
 	}
-	h, err := newHandshake(rw, cfg, true, peer[:])
+	h, err := newHandshake(rw, cfg, prologue, true, peer[:])
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +51,7 @@ func Initiate(rw io.ReadWriteCloser, cfg Config, peer [KeySize]byte) (*Conn, err
 //
 // On an error rw is left to the caller to close; otherwise it belongs to the Conn.
 func Respond(rw io.ReadWriteCloser, cfg Config, authorize func(static [KeySize]byte, deviceID string) error) (*Conn, error) {
-	h, err := newHandshake(rw, cfg, false, nil)
+	h, err := newHandshake(rw, cfg, prologue, false, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +92,8 @@ type handshake struct {
 	first, second *noise.CipherState
 }
 
-func newHandshake(rw io.ReadWriteCloser, cfg Config, initiator bool, peer []byte) (*handshake, error) {
+// newHandshake takes the prologue from its caller, so that it can be held to the test vectors of others.
+func newHandshake(rw io.ReadWriteCloser, cfg Config, prologue string, initiator bool, peer []byte) (*handshake, error) {
 	random := cfg.Rand
 	if random == nil {
 		random = rand.Reader

@@ -65,6 +65,10 @@ func (h *handshake) tellKeys() {
 // HandshakeHash computes the hash that names a session from what anybody can see: the listener's static public key, and the three messages without
 // their length. Messages of a wrong length give a hash that names none.
 func HandshakeHash(listener [KeySize]byte, messages [3][]byte) [HashSize]byte {
+	return handshakeHash(prologue, listener, messages)
+}
+
+func handshakeHash(prologue string, listener [KeySize]byte, messages [3][]byte) [HashSize]byte {
 	// Noise (revision 34), sections 5.2 and 5.3: a name longer than the hash is hashed first.
 	name := "Noise_XK_" + string(suite.Name())
 	h := blake2s.Sum256([]byte(name))
