@@ -60,10 +60,10 @@ func impostor(ctx context.Context, r *request) (string, error) {
 	return fmt.Sprintf("announces=%d as=%s", r.count, as), r.knock(ctx)
 }
 
-// announces are of as many devices, each as long as may be.
+// announces are of as many devices, or of fewer in turn, each as long as may be.
 func announces(ctx context.Context, r *request) (string, error) {
 	took, err := r.send(ctx, r.count, r.rate, func(n int) ([]byte, error) {
-		return announce(fmt.Sprintf("%064d", n), uint16(n))
+		return announce(fmt.Sprintf("%064d", n%r.devices), uint16(n))
 	})
 	if err != nil {
 		return "", err
@@ -72,6 +72,26 @@ func announces(ctx context.Context, r *request) (string, error) {
 		return "", err
 	}
 	return fmt.Sprintf("announces=%d per_second=%.0f", r.count, float64(r.count)/took.Seconds()), nil
+}
+
+// lies announce a device that the victim is paired with, with its true key, as if it were on this machine: on ports at which
+// nothing listens, and more of them than the victim keeps of one device.
+func lies(ctx context.Context, r *request) (string, error) {
+	a := nxsb.Announce{DeviceID: r.as, Services: []string{device.ServicePackageFS}}
+	for _, p := range r.pairings {
+		if p.ID == r.as {
+			a.Key = p.Key
+		}
+	}
+	const ports, first = 8, 20_001
+	_, err := r.send(ctx, r.count, r.rate, func(n int) ([]byte, error) {
+		a.Port = uint16(first + n%ports)
+		return nxsb.Append(nil, a)
+	})
+	if err != nil {
+		return "", err
+	}
+	return fmt.Sprintf("announces=%d as=%s", r.count, r.as), r.knock(ctx)
 }
 
 // largestDatagram is what UDP over IPv4 carries.

@@ -11,7 +11,9 @@
 //	garbage [-count N]    bytes that are no handshake: not one is answered
 //	unpaired              handshakes with a key that nobody is paired with, under an id of its own and under the device's
 //	impostor [-as ID]     announces of a paired id with another key
-//	announces [-count N] [-rate N]    announces of as many devices
+//	announces [-count N] [-rate N] [-devices N]    announces of as many devices, or of fewer in turn
+//	lies -as ID [-count N] [-rate N]    announces of a paired id with its true key, as if it were on this machine
+//	listens [-count N]    no attack: how often the victim announces itself
 //	datagrams [-count N]  announces that are malformed, cut, too long, or empty
 //
 // As the paired peer that this device is; its own dsoftbusd must be stopped, and its id be the smaller one:
@@ -22,6 +24,7 @@
 //	handles [-limit N]    handles up to the limit, and over it; a session that ends frees them
 //	pipeline [-count N]   requests sent without waiting for answers, which must come in their order
 //	deaf [-count N]       the same without reading any answer
+//	ahead [-count N]      large requests while the victim's package service stands still: the victim must stop reading
 //	channel               a record on a channel that there is not
 //	silence               half a record and then nothing
 //	undecryptable         a record of garbage
@@ -29,6 +32,16 @@
 //	turnover [-count N]   sessions that each replace the one before
 //	mute                  a handshake and no record: that is no session
 //	serve [-for D]        answers the victim's programs like a server, and refuses to close the file
+//
+// As the paired peer that is dialled; its own dsoftbusd must be stopped, and its id be the larger one. It serves this machine's
+// packages until -for is over, honestly but for one thing:
+//
+//	short [-at N]         answers a READ that reaches over byte N of a file as if the file ended there
+//	stuck                 stops reading at a long request and breaks the session, so that the victim cannot send its last record
+//
+// As a program of this machine, whose dsoftbusd runs:
+//
+//	again -id ID [-count N]    long requests until the session is lost, and at once another session, which must work
 //
 // In between:
 //

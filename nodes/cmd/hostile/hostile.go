@@ -6,10 +6,13 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"time"
 
 	"dsoftbus-rig/nodes/cli"
 	"dsoftbus-rig/nodes/device"
+	"dsoftbus-rig/nodes/localapi"
+	"dsoftbus-rig/nodes/packagefsd"
 )
 
 const (
@@ -35,14 +38,16 @@ const (
 
 // A request is a checked command line.
 type request struct {
-	peer   netip.AddrPort
-	udp    netip.AddrPort // where the victim hears announces
-	self   device.Device
-	victim device.Pairing
+	peer     netip.AddrPort
+	udp      netip.AddrPort // where the victim hears announces
+	self     device.Device
+	victim   device.Pairing
+	pairings []device.Pairing
 
 	as      string
 	count   int
 	rate    int
+	devices int
 	limit   int
 	path    string
 	listen  string
@@ -52,6 +57,10 @@ type request struct {
 	time    time.Duration
 	program string
 	most    int
+	at      int
+	root    string
+	id      string
+	socket  string
 
 	stdout io.Writer
 }
@@ -74,8 +83,14 @@ var commands = []command{
 		flags.StringVar(&r.as, "as", "", "paired `id` to announce (default: this device's)")
 	}},
 	{name: "announces", run: announces, count: 5000, flags: func(r *request, flags *flag.FlagSet) {
-		flags.IntVar(&r.rate, "rate", 2000, fmt.Sprintf("announces a second, at most %d", maxRate))
+		r.rateFlag(flags, 2000)
+		flags.IntVar(&r.devices, "devices", maxCount, "of how many devices, in turn")
 	}},
+	{name: "lies", run: lies, count: 200, flags: func(r *request, flags *flag.FlagSet) {
+		flags.StringVar(&r.as, "as", "", "paired `id` to announce")
+		r.rateFlag(flags, 20)
+	}},
+	{name: "listens", run: listens, count: 7},
 	{name: "datagrams", run: datagrams, count: 500},
 	{name: "replay", run: replay},
 	{name: "pk", run: malformed, flags: (*request).pathFlag},
@@ -86,6 +101,7 @@ var commands = []command{
 	}},
 	{name: "pipeline", run: pipeline, count: 10_000, flags: (*request).pathFlag},
 	{name: "deaf", run: deaf, count: 10_000, flags: (*request).pathFlag},
+	{name: "ahead", run: ahead, count: 200, flags: (*request).pathFlag},
 	{name: "channel", run: channel},
 	{name: "silence", run: silence},
 	{name: "undecryptable", run: undecryptable},
@@ -100,6 +116,16 @@ var commands = []command{
 		flags.StringVar(&r.from, "from", "victim", "whose record it is: victim or dialler")
 		r.timeFlag(flags, "relay")
 	}},
+	{name: "short", run: short, flags: func(r *request, flags *flag.FlagSet) {
+		flags.IntVar(&r.at, "at", 100_000, "the first byte of a file that is kept back")
+		r.dialledFlags(flags)
+	}},
+	{name: "stuck", run: stuck, flags: (*request).dialledFlags},
+	{name: "again", run: again, peerless: true, count: 5, flags: func(r *request, flags *flag.FlagSet) {
+		r.pathFlag(flags)
+		flags.StringVar(&r.id, "id", "", "device `id` of the peer")
+		flags.StringVar(&r.socket, "socket", localapi.DefaultSocket, "unix socket of dsoftbusd")
+	}},
 	{name: "memory", run: memory, peerless: true, flags: func(r *request, flags *flag.FlagSet) {
 		flags.StringVar(&r.program, "program", "dsoftbusd", "its `name`")
 		flags.IntVar(&r.most, "most", 64, "memory it may ever have had, in MiB")
@@ -112,6 +138,17 @@ func (r *request) pathFlag(flags *flag.FlagSet) {
 
 func (r *request) timeFlag(flags *flag.FlagSet, what string) {
 	flags.DurationVar(&r.time, "for", 30*time.Second, "how long to "+what)
+}
+
+func (r *request) rateFlag(flags *flag.FlagSet, rate int) {
+	flags.IntVar(&r.rate, "rate", rate, fmt.Sprintf("announces a second, at most %d", maxRate))
+}
+
+// dialledFlags are those of an attack that serves the victim, which dials it.
+func (r *request) dialledFlags(flags *flag.FlagSet) {
+	flags.StringVar(&r.listen, "listen", fmt.Sprintf(":%d", sessionPort), "TCP `address` to listen on")
+	flags.StringVar(&r.root, "root", packagefsd.DefaultRoot, "`folder` of the packages that are served")
+	r.timeFlag(flags, "serve")
 }
 
 // Main is the whole program but for signals, which end ctx. It returns the exit status.
@@ -192,7 +229,7 @@ func parse(args []string, stderr io.Writer) (*command, *request, error) {
 		return nil, nil, cli.Usagef("-udp %d is outside 1..65535", *udp)
 	}
 	r.udp = netip.AddrPortFrom(r.peer.Addr(), uint16(*udp))
-	return cmd, r, r.know(*config, *victim)
+	return cmd, r, r.know(cmd, *config, *victim)
 }
 
 func (r *request) check(cmd *command) error {
@@ -200,9 +237,21 @@ func (r *request) check(cmd *command) error {
 		return cli.Usagef("-count %d is outside 1..%d", r.count, maxCount)
 	}
 	switch cmd.name {
-	case "announces":
+	case "announces", "lies":
 		if r.rate < 1 || r.rate > maxRate {
 			return cli.Usagef("-rate %d is outside 1..%d", r.rate, maxRate)
+		}
+		if cmd.name == "announces" && (r.devices < 1 || r.devices > maxCount) {
+			return cli.Usagef("-devices %d is outside 1..%d", r.devices, maxCount)
+		}
+	case "short":
+		if r.at < 0 {
+			return cli.Usagef("-at %d is below 0", r.at)
+		}
+		return r.checkTime()
+	case "again":
+		if r.id == "" {
+			return cli.Usagef("again needs -id: the peer whose session is to be lost")
 		}
 	case "handles":
 		if r.limit < 1 || r.limit > maxCount {
@@ -223,7 +272,7 @@ func (r *request) check(cmd *command) error {
 			return cli.Usagef("-record %d is outside 1..%d", r.record, maxCount)
 		}
 		return r.checkTime()
-	case "serve":
+	case "serve", "stuck":
 		return r.checkTime()
 	}
 	return nil
@@ -237,12 +286,15 @@ func (r *request) checkTime() error {
 }
 
 // know loads who this device is and whom it attacks.
-func (r *request) know(config, victim string) error {
+func (r *request) know(cmd *command, config, victim string) error {
 	self, pairings, err := device.Load(config)
 	if err != nil {
 		return err
 	}
-	r.self = self
+	r.self, r.pairings = self, pairings
+	if cmd.name == "lies" && !slices.ContainsFunc(pairings, func(p device.Pairing) bool { return p.ID == r.as }) {
+		return cli.Usagef("-as %q is not in the pairing list, which its public key is from", r.as)
+	}
 	for _, p := range pairings {
 		if p.ID == victim || victim == "" && len(pairings) == 1 {
 			r.victim = p

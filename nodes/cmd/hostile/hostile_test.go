@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -13,8 +14,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/nodes/dsoftbusd"
@@ -90,11 +94,23 @@ func (l *lines) has(line string) bool {
 
 func startVictim(t *testing.T, id, paired string) *victim {
 	t.Helper()
+	return startVictimWith(t, id, paired, store{}, dsoftbusd.DefaultLimits())
+}
+
+// smallBuffers lets little be on the way to whatever a listener accepts.
+var smallBuffers = net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+	var set error
+	err := raw.Control(func(fd uintptr) { set = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 64<<10) })
+	return errors.Join(err, set)
+}}
+
+func startVictimWith(t *testing.T, id, paired string, packages packagefsd.Resolver, limits dsoftbusd.Limits) *victim {
+	t.Helper()
 	udp, err := net.ListenUDP("udp4", &net.UDPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp, err := net.Listen("tcp4", "127.0.0.1:0")
+	tcp, err := smallBuffers.Listen(t.Context(), "tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,8 +127,8 @@ func startVictim(t *testing.T, id, paired string) *victim {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() {
-		done <- dsoftbusd.Run(ctx, dsoftbusd.Config{Device: deviceOf(t, id), Pairings: pairedWith(t, paired), Packages: store{},
-			Limits: dsoftbusd.DefaultLimits(), Markers: v.markers, Log: io.Discard},
+		done <- dsoftbusd.Run(ctx, dsoftbusd.Config{Device: deviceOf(t, id), Pairings: pairedWith(t, paired), Packages: packages,
+			Limits: limits, Markers: v.markers, Log: io.Discard},
 			dsoftbusd.Network{Announces: hearing{udp}, Sessions: tcp, Port: uint16(tcp.Addr().(*net.TCPAddr).Port), Programs: programs, Dial: dsoftbusd.DialTCP})
 	}()
 	t.Cleanup(func() {
@@ -150,7 +166,8 @@ func hostile(t *testing.T, args ...string) (status int, stdout, stderr string) {
 
 // attacks are all but those that need more than a victim, with a load that a test can bear.
 var attacks = []string{"full", "slow", "garbage", "unpaired", "impostor -count 20", "announces -count 2000", "datagrams -count 100", "replay", "pk", "reads -count 200",
-	"handles", "pipeline -count 2000", "deaf -count 1000", "channel", "silence", "undecryptable", "lengths", "turnover -count 10", "mute"}
+	"handles", "pipeline -count 2000", "deaf -count 1000", "channel", "silence", "undecryptable", "lengths", "turnover -count 10", "mute",
+	"announces -count 100 -devices 7", "lies -as node-b -count 20 -rate 100"}
 
 // A dsoftbusd holds against every attack, and the next one finds it as it was.
 func TestVictimThatHolds(t *testing.T) {
@@ -243,7 +260,7 @@ func TestVictimThatDoesNot(t *testing.T) {
 		name, _, _ := strings.Cut(attack, " ")
 		peer := laxVictim
 		switch name {
-		case "impostor", "announces", "datagrams", "turnover":
+		case "impostor", "announces", "lies", "datagrams", "turnover":
 			peer = deadVictim // a lax one is as good as any for them
 		}
 		running.Go(func() {
@@ -324,7 +341,14 @@ func TestUsage(t *testing.T) {
 		"-peer 10.0.0.1 full -count 100001":           "outside 1..",
 		"-peer 10.0.0.1 slow -count 1":                "flag provided but not defined",
 		"-peer 10.0.0.1 announces -rate 0":            "outside 1..",
+		"-peer 10.0.0.1 announces -devices 0":         "outside 1..",
+		"-peer 10.0.0.1 lies -as node-b -rate 0":      "outside 1..",
+		"-peer 10.0.0.1 lies":                         "not in the pairing list",
 		"-peer 10.0.0.1 handles -limit 0":             "outside 1..",
+		"-peer 10.0.0.1 short -at -1":                 "below 0",
+		"-peer 10.0.0.1 stuck -for 0s":                "not above 0",
+		"again":                                       "needs -id",
+		"-peer 10.0.0.1 again -id node-b":             "usage: hostile again",
 		"-peer 10.0.0.1 -udp 0 full":                  "outside 1..",
 		"-peer 10.0.0.1 -victim node-x full":          "not in the pairing list",
 		"-peer 10.0.0.1 relay":                        "no IP",

@@ -7,6 +7,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"net"
+	"os"
 	"strings"
 	"time"
 
@@ -280,6 +282,53 @@ func deaf(ctx context.Context, r *request) (string, error) {
 		return "", fmt.Errorf("%s after the last of %d requests: %w", deadAfter+slack, sent, err)
 	}
 	return fmt.Sprintf("requests=%d bytes_on_the_way=%d", sent, n), r.knock(ctx)
+}
+
+// Of ahead, in records.
+const (
+	// readAhead is how many requests a server reads ahead (contract, section 3).
+	readAhead = 32
+	// stalls is how many requests wait for the package service, two seconds each, and with them all requests behind.
+	stalls = 16
+	// room bounds the requests in other places: in the victim's inbox of 256 KiB, and in the kernels' buffers, of which this
+	// machine's is made small and the victim's must be.
+	room = 12
+)
+
+// ahead sends requests of the largest size while the victim's package service stands still. The victim must stop reading
+// when it has taken in as many requests as the contract says.
+func ahead(ctx context.Context, r *request) (string, error) {
+	p, err := r.paired(ctx)
+	if err != nil {
+		return "", err
+	}
+	defer p.raw.Close()
+	p.raw.(*net.TCPConn).SetWriteBuffer(64 << 10)
+	for range stalls {
+		if err := p.Send(session.ChannelPackageFS, pk.AppendStat(nil, r.path)); err != nil {
+			return "", err
+		}
+	}
+	sent := 0
+	large := make([]byte, session.MaxPayload)
+	for ; sent < r.count; sent++ {
+		p.raw.SetWriteDeadline(time.Now().Add(deadAfter))
+		err := p.Send(session.ChannelPackageFS, large)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			break
+		}
+		if err != nil {
+			return "", fmt.Errorf("request %d: %w", stalls+sent+1, err)
+		}
+	}
+	switch all := stalls + sent; {
+	case all < readAhead:
+		return "", fmt.Errorf("only %d requests were taken in: want %d", all, readAhead)
+	case all > readAhead+room:
+		return "", fmt.Errorf("%d requests were taken in while the package service stood still (did it?): want %d, and %d on the way", all, readAhead, room)
+	default:
+		return fmt.Sprintf("requests=%d", all), nil
+	}
 }
 
 // ends does something in a session and sees it end in time, with the reason that is expected, and the next one begin.
