@@ -13,7 +13,8 @@
 // LENGTH", "close HANDLE" or "raw HEX". Numbers are decimal, or hexadecimal
 // after 0x; a PATH is all that follows the one space, whatever it holds; the
 // HANDLE "last" is that of the latest successful open of this invocation (a raw
-// one counts). All lines are checked before the first is sent.
+// one counts). All lines are checked before the first is sent. "await FILE" sends
+// nothing and waits until a file of this machine exists.
 //
 // bench takes -chunk N (bytes of one read) and -window N (requests on the way at
 // a time), -bytes N to read only the first N bytes, and -count N to do it N times,

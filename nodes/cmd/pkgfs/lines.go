@@ -17,9 +17,10 @@ import (
 // A line is one operation of pk.
 type line struct {
 	text  string
-	op    pk.Op // 0: raw
+	op    pk.Op // 0: raw or await
 	path  string
 	frame []byte // raw's
+	await string // the file that await waits for
 
 	last           bool // the handle is that of the latest successful open
 	handle, offset uint32
@@ -75,8 +76,14 @@ func parseLine(text string) (line, error) {
 		}
 		l.frame = frame
 		return l, nil
+	case "await":
+		if rest == "" {
+			return l, errors.New("want await FILE")
+		}
+		l.await = rest
+		return l, nil
 	}
-	return l, errors.New("want stat, open, read, close or raw")
+	return l, errors.New("want stat, open, read, close, raw or await")
 }
 
 func (l *line) setHandle(text string) error {
@@ -108,6 +115,16 @@ func runLines(ctx context.Context, c *remotefs.Client, r *request) error {
 	var last uint32
 	opened := false
 	for i, l := range r.lines {
+		if l.await != "" {
+			err := await(ctx, l.await)
+			if err == nil {
+				_, err = fmt.Fprintln(r.stdout, "AWAIT OK")
+			}
+			if err != nil {
+				return fmt.Errorf("line %d, %q: %w", i+1, l.text, err)
+			}
+			continue
+		}
 		if l.last && !opened {
 			return fmt.Errorf("line %d, %q: no open has succeeded before it", i+1, l.text)
 		}

@@ -111,8 +111,8 @@ func TestUsage(t *testing.T) {
 		{"-wait|soon|peers", 2, "-wait"},
 		{"-timeout|soon|peers", 2, "-timeout"},
 		{"-peer|b|pk|stat", 2, `line 1, "stat": want stat PATH`},
-		{"-peer|b|pk|stat x|frob", 2, `line 2, "frob": want stat, open, read, close or raw`},
-		{"-peer|b|pk|", 2, "want stat, open, read, close or raw"},
+		{"-peer|b|pk|stat x|frob", 2, `line 2, "frob": want stat, open, read, close, raw or await`},
+		{"-peer|b|pk|", 2, "want stat, open, read, close, raw or await"},
 		{"-peer|b|pk|read 1 2", 2, "want read HANDLE OFFSET LENGTH"},
 		{"-peer|b|pk|read 1 2 65536", 2, `length "65536" is no number of 16 bits`},
 		{"-peer|b|pk|read 1 -2 1", 2, `offset "-2"`},
@@ -120,6 +120,7 @@ func TestUsage(t *testing.T) {
 		{"-peer|b|pk|close", 2, "want close HANDLE"},
 		{"-peer|b|pk|close first", 2, `handle "first"`},
 		{"-peer|b|pk|raw 5", 2, "want raw HEX"},
+		{"-peer|b|pk|await", 2, "want await FILE"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			var args []string
