@@ -10,6 +10,10 @@
 //
 //	dsoftbusd pid=93 fds=14 nofile=16 spare=2
 //
+// With -start it starts a program in its own place instead, which has descriptors below N only from its first moment on and cannot raise that limit:
+//
+//	prlimit -start -nofile N PROGRAM [ARG...]
+//
 // Descriptors that are open stay open, whatever their numbers. The process is found by its name (comm); that there is none, or several, is an error.
 //
 // Exit status: 0, 1 when it failed, with the reason on standard error, 2 for wrong usage.

@@ -7,7 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
+	"os/exec"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -19,12 +22,19 @@ import (
 type request struct {
 	program string
 	change  func(limit *unix.Rlimit, open []int) // open are the numbers of open descriptors, rising
+
+	start []string // the command line of a program to start, in place of changing a running one
+	limit uint64   // start's
 }
 
 // Main is the whole program. It returns the exit status.
 func Main(_ context.Context, args []string, stdout, stderr io.Writer) int {
 	r, err := parse(args, stderr)
-	if err == nil {
+	switch {
+	case err != nil:
+	case r.start != nil:
+		err = r.become()
+	default:
 		err = r.do(stdout)
 	}
 	return cli.Status("prlimit", err, stderr)
@@ -37,8 +47,9 @@ func parse(args []string, stderr io.Writer) (*request, error) {
 	flags.SetOutput(stderr)
 	nofile := flags.String("nofile", "", "descriptors below `N` only; max is as many as it may ever have")
 	spare := flags.Int("spare", -1, "`N` descriptors more than it has")
+	start := flags.Bool("start", false, "with -nofile N: start PROGRAM under this limit, which it cannot raise")
 	help := func() {
-		fmt.Fprintln(stderr, "usage: prlimit [-nofile N|max | -spare N] PROGRAM")
+		fmt.Fprintln(stderr, "usage:\n  prlimit [-nofile N|max | -spare N] PROGRAM\n  prlimit -start -nofile N PROGRAM [ARG...]")
 		flags.PrintDefaults()
 	}
 	if err := cli.ParseFlags(flags, args, help); err != nil {
@@ -46,6 +57,14 @@ func parse(args []string, stderr io.Writer) (*request, error) {
 	}
 	given := map[string]bool{}
 	flags.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	if *start {
+		n, err := strconv.ParseUint(*nofile, 10, 31)
+		if err != nil || given["spare"] || flags.NArg() == 0 {
+			return nil, cli.Usagef("-start takes -nofile N and a program, as in prlimit -start -nofile 8 packagefsd")
+		}
+		r.start, r.limit = flags.Args(), n
+		return r, nil
+	}
 	if flags.NArg() != 1 {
 		return nil, cli.Usagef("%d programs; name one, as in prlimit -spare 2 dsoftbusd", flags.NArg())
 	}
@@ -67,6 +86,20 @@ func parse(args []string, stderr io.Writer) (*request, error) {
 		r.change = func(l *unix.Rlimit, open []int) { l.Cur = limitFor(open, *spare) }
 	}
 	return r, nil
+}
+
+// become puts the program in this one's place.
+func (r *request) become() error {
+	file, err := exec.LookPath(r.start[0])
+	if err != nil {
+		return fmt.Errorf("start %s: %w", r.start[0], err)
+	}
+	// Of a lower limit alone a program of Go makes the highest that it may have when it starts. Syscall's function, since
+	// syscall.Exec gives back what this program's own start has raised, unless it knows better.
+	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: r.limit, Max: r.limit}); err != nil {
+		return fmt.Errorf("limit %s to %d descriptors: %w", r.start[0], r.limit, err)
+	}
+	return fmt.Errorf("start %s: %w", file, syscall.Exec(file, r.start, os.Environ()))
 }
 
 func (r *request) do(stdout io.Writer) error {

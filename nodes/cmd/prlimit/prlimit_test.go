@@ -1,6 +1,7 @@
 package prlimit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,10 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// startMode makes this test program prlimit, with the arguments that it has.
+const startMode = "PRLIMIT_TEST_START"
+
 // victimMode makes this test program a service that opens as many files as its standard input has lines, one for each, and says how that went.
 const victimMode = "PRLIMIT_TEST_VICTIM"
 
 func TestMain(m *testing.M) {
+	if os.Getenv(startMode) != "" {
+		os.Unsetenv(startMode)
+		os.Exit(Main(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	}
 	if os.Getenv(victimMode) != "" {
 		victim()
 		return
@@ -65,6 +73,11 @@ func start(t *testing.T) *running {
 	}
 	cmd := exec.Command(link)
 	cmd.Env = append(os.Environ(), victimMode+"=1")
+	return run(t, name, cmd)
+}
+
+func run(t *testing.T, name string, cmd *exec.Cmd) *running {
+	t.Helper()
 	in, err := cmd.StdinPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -127,6 +140,25 @@ func TestTakesAndGives(t *testing.T) {
 	check(t, []string{r.name}, 0, `nofile=3 `, `^$`)
 }
 
+// TestStart: a program that is started under a limit has it when it opens its first file, though Go raises what can be raised.
+func TestStart(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "-start", "-nofile", "3", self)
+	cmd.Env = append(os.Environ(), startMode+"=1", victimMode+"=1")
+	run(t, "the program", cmd).opens("EMFILE", "EMFILE")
+}
+
+func TestStartFails(t *testing.T) {
+	// Both before any limit of this process is touched.
+	check(t, []string{"-start", "-nofile", "8", "nobody-has-this"}, 1, `^$`, `^prlimit: start nobody-has-this: .*not found`)
+	for _, args := range []string{"-start", "-start -nofile 8", "-start packagefsd", "-start -nofile max packagefsd", "-start -spare 2 packagefsd"} {
+		check(t, strings.Fields(args), 2, `^$`, `^prlimit: -start takes -nofile N and a program`)
+	}
+}
+
 func TestLimits(t *testing.T) {
 	for _, tt := range []struct {
 		open  []int
@@ -161,6 +193,6 @@ func TestUsage(t *testing.T) {
 	} {
 		check(t, strings.Fields(args), 2, `^$`, `^prlimit: .*`+stderr)
 	}
-	check(t, []string{"-h"}, 0, `^$`, `^usage: prlimit `)
+	check(t, []string{"-h"}, 0, `^$`, `^usage:\n  prlimit `)
 	check(t, []string{"nobody-has-this"}, 1, `^$`, `^prlimit: no process is called nobody-has-this\n$`)
 }
