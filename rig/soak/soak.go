@@ -61,7 +61,7 @@ func Generate(seed uint64, rounds int) []byte {
 		s.round(round)
 		if round%vitalsEvery == 0 || round == rounds {
 			s.line("\n# Nothing has grown after %d rounds.", round)
-			s.line("* exec * vitals -against /tmp/vitals -rss %d dsoftbusd packagefsd", moreMemory)
+			s.line("exec * vitals -against /tmp/vitals -within 20s -rss %d dsoftbusd packagefsd", moreMemory)
 		}
 	}
 	for _, node := range []string{"A", "B"} {

@@ -113,7 +113,7 @@ func TestFaults(t *testing.T) {
 		`pause A\n`, `pause B\n`, `link -maybe A down\nsleep .*\nlink A up\n`, `link -maybe B down\n`, `clock A \+`, `clock A -`, `clock B \+`, `clock B -`,
 		`link -maybe A .*=`, `link -maybe B .*=`, `link -maybe \* .*=`, ` delay=`, ` jitter=`, ` reorder=`, ` loss=[1-5]%`, ` loss=0\.`, ` dup=`, ` corrupt=[12]%`,
 		` corrupt=0\.`, ` rate=`, `Round \d+: nothing happens\n`, `sleep [34]\d{3}ms`, `B pkgfs -peer node-a .*g1`,
-		`# Nothing has grown after 20 rounds\.\n\* exec \* vitals -against`, `after 60 rounds`,
+		`# Nothing has grown after 20 rounds\.\nexec \* vitals -against`, `after 60 rounds`,
 	} {
 		if !regexp.MustCompile(want).Match(all.Bytes()) {
 			t.Errorf("never drawn: %s", want)

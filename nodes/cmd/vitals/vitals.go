@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"dsoftbus-rig/nodes/cli"
 	"dsoftbus-rig/nodes/process"
@@ -23,7 +24,8 @@ type request struct {
 	proc     string // where processes are looked at
 	save     string
 	against  string
-	fds, rss int // how much more is allowed
+	fds, rss int           // how much more is allowed
+	within   time.Duration // how long more than that may be there
 	programs []string
 }
 
@@ -60,8 +62,9 @@ func parse(args []string, stderr io.Writer) (*request, error) {
 	flags.StringVar(&r.against, "against", "", "fail when something grew since this `file` was saved")
 	flags.IntVar(&r.fds, "fds", 0, "with -against: `N` descriptors more are no growth")
 	flags.IntVar(&r.rss, "rss", 4096, "with -against: that many `KiB` more of resident memory are no growth")
+	flags.DurationVar(&r.within, "within", 0, "with -against: look again for that `time` until nothing has grown")
 	help := func() {
-		fmt.Fprintln(stderr, "usage:\n  vitals [-save FILE] PROGRAM...\n  vitals -against FILE [-fds N] [-rss KIB] PROGRAM...")
+		fmt.Fprintln(stderr, "usage:\n  vitals [-save FILE] PROGRAM...\n  vitals -against FILE [-fds N] [-rss KIB] [-within D] PROGRAM...")
 		flags.PrintDefaults()
 	}
 	if err := cli.ParseFlags(flags, args, help); err != nil {
@@ -75,10 +78,10 @@ func parse(args []string, stderr io.Writer) (*request, error) {
 		return nil, cli.Usagef("no program; name those to look at, as in vitals dsoftbusd packagefsd")
 	case r.save != "" && r.against != "":
 		return nil, cli.Usagef("-save with -against: save first, compare later")
-	case r.against == "" && (given["fds"] || given["rss"]):
-		return nil, cli.Usagef("-fds and -rss are for -against FILE")
-	case r.fds < 0 || r.rss < 0:
-		return nil, cli.Usagef("-fds %d, -rss %d: say 0 or more", r.fds, r.rss)
+	case r.against == "" && (given["fds"] || given["rss"] || given["within"]):
+		return nil, cli.Usagef("-fds, -rss and -within are for -against FILE")
+	case r.fds < 0 || r.rss < 0 || r.within < 0:
+		return nil, cli.Usagef("-fds %d, -rss %d, -within %s: say 0 or more", r.fds, r.rss, r.within)
 	}
 	return r, nil
 }
@@ -92,17 +95,14 @@ func (r *request) look(stdout io.Writer) error {
 			return err
 		}
 	}
-	now, err := find(r.proc, r.programs)
+	lines, grown, err := r.compare(before)
+	// A service gives back what it held some time after its peer or program has gone.
+	for end := time.Now().Add(r.within); err == nil && grown != nil && time.Now().Before(end); {
+		time.Sleep(lookAgain)
+		lines, grown, err = r.compare(before)
+	}
 	if err != nil {
 		return err
-	}
-	var lines bytes.Buffer
-	var grown []error
-	for _, v := range now {
-		fmt.Fprintln(&lines, v)
-		if r.against != "" {
-			grown = append(grown, r.grown(before[v.name], v)...)
-		}
 	}
 	if _, err := stdout.Write(lines.Bytes()); err != nil {
 		return err
@@ -113,6 +113,21 @@ func (r *request) look(stdout io.Writer) error {
 		}
 	}
 	return joined(grown)
+}
+
+// lookAgain is the time between two looks.
+const lookAgain = 200 * time.Millisecond
+
+// compare looks at the services once. grown is what there is more of than before, if that is known.
+func (r *request) compare(before map[string]vital) (lines bytes.Buffer, grown []error, err error) {
+	now, err := find(r.proc, r.programs)
+	for _, v := range now {
+		fmt.Fprintln(&lines, v)
+		if before != nil {
+			grown = append(grown, r.grown(before[v.name], v)...)
+		}
+	}
+	return lines, grown, err
 }
 
 // joined makes one line of errors.

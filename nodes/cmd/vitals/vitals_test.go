@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -63,6 +64,15 @@ func TestSaveAndCompare(t *testing.T) {
 		`^vitals: `+regexp.QuoteMeta(name)+` grew: fds \d+, was \d+: 3 more, allowed are 0\n$`)
 	check(t, proc, []string{"-against", file, "-rss", "65536", "-fds", "2", name}, 1, line, `: 3 more, allowed are 2\n$`)
 	check(t, proc, []string{"-against", file, "-rss", "65536", "-fds", "3", name}, 0, line, `^$`)
+
+	// What goes away while it looks is no growth.
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	time.AfterFunc(lookAgain/2, func() { f.Close() })
+	check(t, proc, []string{"-against", file, "-rss", "65536", "-fds", "3", "-within", "1m", name}, 0, line, `^$`)
+	check(t, proc, []string{"-against", file, "-rss", "65536", "-within", "1ms", name}, 1, line, `: 3 more, allowed are 0\n$`)
 
 	// Not of the heap, which may have had as much before.
 	memory, err := unix.Mmap(-1, 0, 64<<20, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS|unix.MAP_POPULATE)
@@ -148,6 +158,8 @@ func TestUsage(t *testing.T) {
 		"-save x -against y dsoftbusd":  "save first",
 		"-fds 1 dsoftbusd":              "are for -against",
 		"-rss 1 dsoftbusd":              "are for -against",
+		"-within 1s dsoftbusd":          "are for -against",
+		"-against y -within -1s x":      "say 0 or more",
 		"-against y -fds -1 dsoftbusd":  "say 0 or more",
 		"-against y -rss -1 dsoftbusd":  "say 0 or more",
 		"-against y -rss much packages": "much",
