@@ -1,12 +1,15 @@
 package dsoftbusd
 
 import (
+	"context"
 	"errors"
 	"io"
+	"net"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"dsoftbus-rig/nodes/device"
 	"dsoftbus-rig/nodes/localapi"
 	"dsoftbus-rig/protocol/pk"
 	"dsoftbus-rig/protocol/session"
@@ -318,6 +321,27 @@ func TestAnswersBeforeTheLoss(t *testing.T) {
 }
 
 // A handle that was opened for a program which has gone by then is closed, as are those that it had.
+// On a machine that has no time for this daemon the link's end is long ago when the program is told of it.
+func TestLossIsToldHoweverLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ours, theirs := net.Pipe()
+		ctx, end := context.WithCancel(t.Context())
+		l := &link{peer: &pairedPeer{Pairing: device.Pairing{ID: "node-b"}}, ctx: ctx, calls: newCalls(nil), received: make(chan struct{})}
+		carried := make(chan struct{})
+		go func() {
+			l.carry(localapi.NewConn(ours), make(chan message))
+			close(carried)
+		}()
+		end()
+		time.Sleep(2 * lastMessageTime)
+		close(l.received)
+		if _, err := localapi.NewConn(theirs).RecvReply(); !isCode(err, localapi.CodeSessionLost) {
+			t.Errorf("the program was told %v", err)
+		}
+		<-carried
+	})
+}
+
 func TestHandlesOfAGoneProgramAreClosed(t *testing.T) {
 	asServer(t, func(t *testing.T, a *node, program *localapi.Conn, server *rawPeer) {
 		open := pk.AppendOpen(nil, "pkg:/x/y")
