@@ -1,8 +1,10 @@
 package pkgfs
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -24,6 +26,7 @@ const (
 type benchmark struct {
 	bytes int64 // 0: all of the file
 	count int
+	want  []byte // the SHA-256 of what is read; nil: whatever it is
 }
 
 // parseBench takes bench's own flags from before and behind its path.
@@ -33,6 +36,7 @@ func (r *request) parseBench(stderr io.Writer) error {
 	flags.IntVar(&r.opts.Window, "window", 0, "requests on the way at a time (default 32)")
 	flags.Int64Var(&r.bench.bytes, "bytes", 0, "read only the first `N` bytes (default: all, at most 64 MiB)")
 	flags.IntVar(&r.bench.count, "count", 1, "read `N` times, and print a line for each")
+	digest := flags.String("sha256", "", "expected SHA-256 in `hex`: fail at the first reading that has another")
 	var rest []string
 	for args := r.args; ; args = flags.Args()[1:] {
 		if err := cli.ParseFlags(flags, args, flags.PrintDefaults); err != nil {
@@ -49,6 +53,13 @@ func (r *request) parseBench(stderr io.Writer) error {
 	}
 	if r.bench.count < 1 {
 		return cli.Usagef("bench: -count %d is below 1", r.bench.count)
+	}
+	if *digest != "" {
+		want, err := hex.DecodeString(*digest)
+		if err != nil || len(want) != sha256.Size {
+			return cli.Usagef("bench: -sha256 %q is not %d hex digits", *digest, hex.EncodedLen(sha256.Size))
+		}
+		r.bench.want = want
 	}
 	return nil
 }
@@ -83,9 +94,13 @@ func bench(ctx context.Context, c *remotefs.Client, r *request) error {
 		}
 		seconds := time.Since(start).Seconds()
 		requests := c.Requests() - before
+		got := sha256.Sum256(data)
 		if _, err := fmt.Fprintf(r.stdout, "bytes=%d seconds=%.6f MB/s=%.4f requests=%d requests/s=%.0f sha256=%x\n",
-			size, seconds, float64(size)/1e6/seconds, requests, float64(requests)/seconds, sha256.Sum256(data)); err != nil {
+			size, seconds, float64(size)/1e6/seconds, requests, float64(requests)/seconds, got); err != nil {
 			return err
+		}
+		if r.bench.want != nil && !bytes.Equal(got[:], r.bench.want) {
+			return fmt.Errorf("bench %s: sha256 is %x, want %x", plain(r.args[0]), got, r.bench.want)
 		}
 		clear(data) // what the next round digests must be what it has read
 	}

@@ -18,7 +18,8 @@
 //
 // bench takes -chunk N (bytes of one read) and -window N (requests on the way at
 // a time), -bytes N to read only the first N bytes, and -count N to do it N times,
-// each with a line of its own. At most 64 MiB are read. Up to 64 reads that are
+// each with a line of its own; with -sha256 HEX it fails at the first reading of which
+// that is not the digest. At most 64 MiB are read. Up to 64 reads that are
 // not measured come first, since an emulator translates code when it first runs.
 // The time is from the first byte asked for to the last one received; requests are
 // the READs in it. The digest, of what was read, is made afterwards.

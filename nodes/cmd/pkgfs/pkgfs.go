@@ -43,7 +43,7 @@ var commands = []command{
 	{name: "cat", usage: "PATH", args: 1, retries: true, run: withReader(cat)},
 	{name: "get", usage: "PATH FILE", args: 2, retries: true, run: withReader(get)},
 	{name: "sum", usage: "PATH", args: 1, retries: true, run: withReader(sum)},
-	{name: "bench", usage: "PATH [-chunk N] [-window N] [-bytes N] [-count N]", args: 1, run: withPeer(bench)},
+	{name: "bench", usage: "PATH [-chunk N] [-window N] [-bytes N] [-count N] [-sha256 HEX]", args: 1, run: withPeer(bench)},
 	{name: "pk", usage: "LINE...", args: -1, run: withPeer(runLines)},
 	{name: "peers", peerless: true, run: listPeers},
 }

@@ -91,7 +91,7 @@ func TestUsage(t *testing.T) {
 		status int
 		stderr string
 	}{
-		{"-h", 0, "pkgfs -peer ID bench PATH [-chunk N] [-window N] [-bytes N] [-count N]"},
+		{"-h", 0, "pkgfs -peer ID bench PATH [-chunk N] [-window N] [-bytes N] [-count N] [-sha256 HEX]"},
 		{"", 2, "no command; there are stat, cat, get, sum, bench, pk, peers"},
 		{"-peer|b", 2, "no command"},
 		{"-peer|b|frob|x", 2, `unknown command "frob"`},
@@ -108,6 +108,7 @@ func TestUsage(t *testing.T) {
 		{"-peer|b|bench|p|-bytes|-1", 2, "-bytes -1 is outside"},
 		{"-peer|b|bench|p|-bytes|67108865", 2, "-bytes 67108865 is outside"},
 		{"-peer|b|bench|p|-count|0", 2, "-count 0 is below 1"},
+		{"-peer|b|bench|p|-sha256|abc", 2, `-sha256 "abc" is not 64 hex digits`},
 		{"-wait|soon|peers", 2, "-wait"},
 		{"-timeout|soon|peers", 2, "-timeout"},
 		{"-peer|b|pk|stat", 2, `line 1, "stat": want stat PATH`},
@@ -293,6 +294,19 @@ func TestBench(t *testing.T) {
 	}
 	if status, stdout, _ := pkgfs(t, s, "bench", "-bytes", "100", "pkg:/system/huge"); status != 0 || !strings.HasPrefix(stdout, "bytes=100 ") {
 		t.Errorf("the beginning of a large file ended with %d, %q", status, stdout)
+	}
+}
+
+// TestBenchDigest: the first reading with another digest ends it.
+func TestBenchDigest(t *testing.T) {
+	s := newServer(t).Start(t)
+	good := fmt.Sprintf("%x", sha256.Sum256(big()))
+	if status, stdout, stderr := pkgfs(t, s, "bench", "pkg:/system/big", "-count", "2", "-sha256", good); status != 0 || strings.Count(stdout, "sha256="+good) != 2 {
+		t.Errorf("ended with %d, %q, %q", status, stdout, stderr)
+	}
+	status, stdout, stderr := pkgfs(t, s, "bench", "pkg:/system/build.prop", "-count", "2", "-sha256", good)
+	if status != 1 || strings.Count(stdout, "\n") != 1 || !strings.Contains(stderr, "bench pkg:/system/build.prop: sha256 is ") || !strings.Contains(stderr, ", want "+good) {
+		t.Errorf("with another digest it ended with %d, %q, %q", status, stdout, stderr)
 	}
 }
 
