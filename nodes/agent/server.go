@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -176,6 +177,9 @@ func (s *Server) call(ctx context.Context, r agentapi.Request) (any, error) {
 		if err := decode(r, &c); err != nil {
 			return nil, err
 		}
+		if c.Stopped {
+			return nil, s.Supervisor.StartStopped(s.Journal, c.Program, c.Args)
+		}
 		return nil, s.Supervisor.Start(s.Journal, c.Program, c.Args)
 	case agentapi.MethodStop:
 		var c agentapi.Stop
@@ -275,7 +279,7 @@ func (s *Server) exec(ctx context.Context, stream io.Writer, in io.Reader, r age
 func (s *Server) spawn(unit string, argv []string, stdout, stderr io.Writer) (*process, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	p, err := spawn(s.Journal, unit, argv, stdout, stderr)
+	p, err := spawn(s.Journal, unit, argv, stdout, stderr, (*exec.Cmd).Start)
 	if err == nil {
 		s.programs = append(s.programs, p)
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -40,10 +41,10 @@ type notStartedError struct{ error }
 // Unwrap returns why it never ran.
 func (e notStartedError) Unwrap() error { return e.error }
 
-// spawn starts argv, without input. Every line it prints goes to the journal under
-// unit, and whole to stdout and stderr, either of which may be nil. The error is a
-// notStartedError.
-func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writer) (*process, error) {
+// spawn starts argv by start, without input. Every line it prints goes to the
+// journal under unit, and whole to stdout and stderr, either of which may be nil.
+// The error is a notStartedError.
+func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writer, start func(*exec.Cmd) error) (*process, error) {
 	if len(argv) == 0 || argv[0] == "" {
 		return nil, notStartedError{errors.New("run a program: no program named")}
 	}
@@ -73,7 +74,7 @@ func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writ
 			_ = journal.Split(source, func(line []byte, more bool) { _ = j.Line(unit, s.name, line, more) })
 		})
 	}
-	err := p.cmd.Start()
+	err := start(p.cmd)
 	for i := 1; i < len(ends); i += 2 {
 		ends[i].Close()
 	}
@@ -96,6 +97,41 @@ func spawn(j *journal.Writer, unit string, argv []string, stdout, stderr io.Writ
 		close(p.done)
 	}()
 	return p, nil
+}
+
+// startStopped starts cmd and leaves its program stopped before the first
+// instruction: the kernel stops a traced program as soon as it has been loaded,
+// and the SIGSTOP that is pending then takes over when the tracer lets go.
+func startStopped(cmd *exec.Cmd) error {
+	// The tracer is the thread that forks.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	cmd.SysProcAttr.Ptrace = true
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	pid := cmd.Process.Pid
+	var ws unix.WaitStatus
+	_, err := unix.Wait4(pid, &ws, unix.WALL, nil)
+	for errors.Is(err, unix.EINTR) {
+		_, err = unix.Wait4(pid, &ws, unix.WALL, nil)
+	}
+	if err == nil && !ws.Stopped() {
+		err = fmt.Errorf("it has ended (wait status %#x)", uint32(ws))
+	}
+	if err == nil {
+		err = unix.Kill(pid, unix.SIGSTOP)
+	}
+	if err == nil {
+		err = unix.PtraceDetach(pid)
+	}
+	if err != nil {
+		// Their errors only say that it is gone.
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+		return fmt.Errorf("stop it before its first instruction: %w", err)
+	}
+	return nil
 }
 
 // lenient is a writer that swallows after its first error: a reader that went
@@ -177,13 +213,23 @@ func NewSupervisor() *Supervisor {
 
 // Start starts a program as a service under its base name.
 func (s *Supervisor) Start(j *journal.Writer, program string, args []string) error {
+	return s.start(j, program, args, (*exec.Cmd).Start)
+}
+
+// StartStopped does what Start does, and leaves the program stopped before its
+// first instruction until SIGCONT.
+func (s *Supervisor) StartStopped(j *journal.Writer, program string, args []string) error {
+	return s.start(j, program, args, startStopped)
+}
+
+func (s *Supervisor) start(j *journal.Writer, program string, args []string, how func(*exec.Cmd) error) error {
 	name := filepath.Base(program)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old, ok := s.services[name]; ok && old.running() {
 		return fmt.Errorf("start %s: it is running already (process %d); stop it first", name, old.cmd.Process.Pid)
 	}
-	p, err := spawn(j, name, append([]string{program}, args...), nil, nil)
+	p, err := spawn(j, name, append([]string{program}, args...), nil, nil, how)
 	if err != nil {
 		return err
 	}

@@ -181,6 +181,10 @@ type Info struct {
 type Start struct {
 	Program string   `json:"program"`
 	Args    []string `json:"args"`
+
+	// Stopped leaves the program stopped before its first instruction, as SIGSTOP
+	// does, for a debugger to attach. SIGCONT lets it run.
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 // Stop ends a supervised program with SIGTERM and waits for its end.

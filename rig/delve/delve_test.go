@@ -125,6 +125,11 @@ func newWorld(t *testing.T, stopped bool, grace time.Duration) *world {
 	}
 	w.pid = ticker.Process.Pid
 	t.Cleanup(func() { _ = ticker.Process.Kill(); _ = ticker.Wait() })
+	// As the rig has it: the program stands before Delve is there.
+	if err := syscall.Kill(w.pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	letRun := func(context.Context) error { return syscall.Kill(w.pid, syscall.SIGCONT) }
 
 	w.dlv = exec.CommandContext(ctx, made.dlv, "attach", strconv.Itoa(w.pid), "--headless", "--accept-multiclient", "--api-version=2", "--listen=127.0.0.1:0")
 	w.dlv.Env = append(os.Environ(), "HOME="+t.TempDir())
@@ -153,7 +158,7 @@ func newWorld(t *testing.T, stopped bool, grace time.Duration) *world {
 		t.Fatalf("Delve: %v: %s", err, &complaints)
 	}
 	_, w.addr, _ = strings.Cut(strings.TrimSpace(line), "listening at: ")
-	w.Session, err = Attach(ctx, Config{Dial: w.dial, OnState: w.onState, Linger: linger, Grace: grace}, stopped)
+	w.Session, err = Attach(ctx, Config{Dial: w.dial, OnState: w.onState, Attached: letRun, Linger: linger, Grace: grace}, stopped)
 	if err != nil {
 		t.Fatalf("%v (Delve: %s)", err, &complaints)
 	}
@@ -563,5 +568,34 @@ func TestProgramThatEnds(t *testing.T) {
 	_ = c.Call("RPCServer.State", stateIn{}, &stateOut{})
 	if w.last() != Running {
 		t.Errorf("a program that has ended is %s", w.last())
+	}
+}
+
+// The program goes on when Delve is killed, too: nothing is left of the SIGSTOP from before it attached.
+func TestDelveIsKilled(t *testing.T) {
+	w := newWorld(t, false, DefaultGrace)
+	if err := w.dlv.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	<-w.done
+	slept := func() (n int) {
+		t.Helper()
+		status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", w.pid))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, after, _ := strings.Cut(string(status), "\nvoluntary_ctxt_switches:")
+		if _, err := fmt.Sscan(after, &n); err != nil {
+			t.Fatalf("%v in %s", err, status)
+		}
+		return n
+	}
+	// Each tick is followed by a sleep.
+	for before := slept(); slept() < before+20; {
+		select {
+		case <-w.ctx.Done():
+			t.Fatal("the program does not run")
+		case <-time.After(10 * time.Millisecond):
+		}
 	}
 }

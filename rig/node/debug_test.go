@@ -386,22 +386,20 @@ func isDebugged(p *pair) error {
 	if err := errors.Join(b.Push(p.ctx, d.Dlv, "/bin/dlv"), b.Push(p.ctx, d.Node, d.NodePath)); err != nil {
 		return err
 	}
-	var pid bytes.Buffer
-	if _, err := b.Exec(p.ctx, []string{"pidof", "dsoftbusd"}, &pid, io.Discard); err != nil {
+	pid, err := p.pidOf(b, "dsoftbusd")
+	if err != nil {
 		return err
 	}
 	begin := time.Now()
 	cfg, told := p.delveConfig()
-	// While Delve reads debug information the program stands already.
-	if err := p.Freeze(p.ctx, "dlv", "B"); err != nil {
+	cfg.Attached = func(ctx context.Context) error { return b.Kill(ctx, "dsoftbusd", "SIGCONT") }
+	// It stands before its peer does, however long Delve takes until it attaches.
+	if err := errors.Join(b.Kill(p.ctx, "dsoftbusd", "SIGSTOP"), p.Freeze(p.ctx, "dlv", "B")); err != nil {
 		return err
 	}
+	time.Sleep(lookedFor)
 	from := p.Log("B").Len()
-	number, err := strconv.Atoi(strings.TrimSpace(pid.String()))
-	if err != nil {
-		return err
-	}
-	if err := p.startDelve(b, delve.AttachArgs(number, delvePort)); err != nil {
+	if err := p.startDelve(b, delve.AttachArgs(pid, delvePort)); err != nil {
 		return err
 	}
 	session, err := delve.Attach(p.ctx, cfg, false)
@@ -465,10 +463,15 @@ func isDebuggedFromItsStart(p *pair) error {
 	}
 	cfg, _ := p.delveConfig()
 	from := p.Log("B").Len()
-	if err := p.startDelve(b, delve.AwaitArgs("dsoftbusd", time.Minute, delvePort)); err != nil {
+	if err := b.(*node.Node).StartStopped(p.ctx, "dsoftbusd", nil); err != nil {
 		return err
 	}
-	if err := b.Start(p.ctx, "dsoftbusd", nil); err != nil {
+	pid, err := p.pidOf(b, "dsoftbusd")
+	if err != nil {
+		return err
+	}
+	cfg.Attached = func(ctx context.Context) error { return b.Kill(ctx, "dsoftbusd", "SIGCONT") }
+	if err := p.startDelve(b, delve.AttachArgs(pid, delvePort)); err != nil {
 		return err
 	}
 	session, err := delve.Attach(p.ctx, cfg, true)
@@ -528,6 +531,15 @@ func (p *pair) delveConfig() (delve.Config, *[]string) {
 			return p.Thaw(ctx, "dlv")
 		},
 	}, told
+}
+
+// pidOf returns the process of a program.
+func (p *pair) pidOf(n scenario.Node, program string) (int, error) {
+	var out bytes.Buffer
+	if _, err := n.Exec(p.ctx, []string{"pidof", program}, &out, io.Discard); err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(out.String()))
 }
 
 // startDelve starts Delve on B, on the network under test: this is its own worker, and takes part in it.

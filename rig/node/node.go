@@ -561,6 +561,12 @@ func (n *Node) Start(ctx context.Context, program string, args []string) error {
 	return n.call(ctx, agentapi.MethodStart, agentapi.Start{Program: program, Args: args})
 }
 
+// StartStopped does what Start does, and leaves the program stopped before its first instruction until SIGCONT: for a debugger.
+func (n *Node) StartStopped(ctx context.Context, program string, args []string) error {
+	args = n.withKeyLog(program, args)
+	return n.call(ctx, agentapi.MethodStart, agentapi.Start{Program: program, Args: args, Stopped: true})
+}
+
 // Stop ends a service and returns when it has ended.
 func (n *Node) Stop(ctx context.Context, program string) error {
 	within := time.Duration(float64(stopWait) * n.world.cfg.Slowdown)

@@ -25,8 +25,6 @@ const (
 	delveName = "dlv"
 	// delveBegin bounds, before scaling, how long Delve may take to listen.
 	delveBegin = 10 * time.Second
-	// freshWait bounds how long Delve waits for a program that is started right then.
-	freshWait = time.Minute
 )
 
 // Debug implements live.Scenario.
@@ -98,14 +96,12 @@ func (d *delveSession) begin(ctx context.Context) error {
 		}
 		return d.beginFresh(ctx, i >= 0, args)
 	}
-	// While Delve reads debug information the program stands already.
-	if err := d.onState(ctx, delve.Working); err != nil {
+	// Delve takes seconds to start and to read debug information, and more on a slow host. The program stands from before the peers do until Delve
+	// lets it go on: a program that ran while its peers stood would miss their pings, and give them up.
+	if err := d.n.Kill(ctx, d.o.Program, "SIGSTOP"); err != nil {
 		return err
 	}
-	if err := d.start(ctx, delve.AttachArgs(services[i].PID, delvePort)); err != nil {
-		return errors.Join(err, d.a.world.Thaw(ctx, d.holder()))
-	}
-	return d.attach(false)
+	return d.attach(ctx, services[i].PID, false)
 }
 
 // beginFresh has the program start anew, from a binary without optimizations.
@@ -123,13 +119,18 @@ func (d *delveSession) beginFresh(ctx context.Context, runs bool, args []string)
 			return err
 		}
 	}
-	if err := d.start(ctx, delve.AwaitArgs(d.o.Program, freshWait, delvePort)); err != nil {
+	if err := d.n.StartStopped(ctx, d.o.Program, args); err != nil {
 		return err
 	}
-	if err := d.n.Start(ctx, d.o.Program, args); err != nil {
+	services, err := d.n.Services(ctx)
+	if err != nil {
 		return err
 	}
-	return d.attach(true)
+	i := slices.IndexFunc(services, func(s agentapi.Service) bool { return s.Name == d.o.Program && s.Running })
+	if i < 0 {
+		return errors.New("it has ended as soon as it was started")
+	}
+	return d.attach(ctx, services[i].PID, true)
 }
 
 // start starts Delve and returns when it can be connected to.
@@ -160,15 +161,27 @@ func (d *delveSession) start(ctx context.Context, args []string) error {
 	return nil
 }
 
-// attach begins the session, which lasts as long as the scenario or until it is closed.
-func (d *delveSession) attach(stopped bool) (err error) {
+// attach has Delve attach to the program, which SIGSTOP has stopped, and begins the session, which lasts as long as the scenario or until it is
+// closed. The program then goes on, unless stopped. After an error it goes on as well, without a debugger.
+func (d *delveSession) attach(ctx context.Context, pid int, stopped bool) (err error) {
+	after := context.WithoutCancel(d.a.ctx)
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, d.a.world.Thaw(after, d.holder()), d.n.Kill(after, d.o.Program, "SIGCONT"))
+		}
+	}()
+	if err := d.onState(ctx, delve.Working); err != nil {
+		return err
+	}
+	if err := d.start(ctx, delve.AttachArgs(pid, delvePort)); err != nil {
+		return err
+	}
 	d.Session, err = delve.Attach(d.a.ctx, delve.Config{
 		Dial:    func(ctx context.Context) (io.ReadWriteCloser, error) { return d.n.Dial(ctx, delvePort) },
 		OnState: d.onState,
+		// Delve holds it from now on; SIGSTOP would stop it again once Delve has gone.
+		Attached: func(ctx context.Context) error { return d.n.Kill(ctx, d.o.Program, "SIGCONT") },
 	}, stopped)
-	if err != nil {
-		err = errors.Join(err, d.a.world.Thaw(context.WithoutCancel(d.a.ctx), d.holder()))
-	}
 	return err
 }
 
