@@ -141,9 +141,9 @@ func openCache(ctx context.Context, dir string, log func(string, ...any)) (*cach
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("%w %s: %w", errCacheFolder, dir, err)
 	}
-	unlock, err := filelock.Lock(ctx, filepath.Join(dir, "lock"), func() { log("waiting for another build that uses %s", dir) })
+	unlock, err := filelock.Lock(ctx, filepath.Join(dir, "lock"), func(holder string) { log("waiting for %s, which builds in %s", holder, dir) })
 	if ctx.Err() != nil && err != nil {
-		return nil, fmt.Errorf("wait for another build that uses %s: %w", dir, err)
+		return nil, fmt.Errorf("wait for another rig, which builds in %s: %w", dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w %s: %w", errCacheFolder, dir, err)

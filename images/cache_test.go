@@ -312,7 +312,7 @@ func TestCacheWaitEndsWithContext(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	// The message that it waits is what says that it does.
 	_, err := openCache(ctx, dir, func(format string, args ...any) {
-		if strings.HasPrefix(format, "waiting for another build") {
+		if said := fmt.Sprintf(format, args...); strings.HasPrefix(said, fmt.Sprintf("waiting for another rig (pid %d), which builds in ", os.Getpid())) {
 			cancel(reason)
 		}
 	})

@@ -15,6 +15,10 @@ import (
 // update of the debugger must change neither.
 const delveDir = "images/delve"
 
+// debuggerFolder is the cache's folder for debuggers. It has a lock of its own: a run
+// must not wait for minutes until Delve is built for somebody else.
+const debuggerFolder = "debugger"
+
 // delveProgram is Delve's command.
 const delveProgram = "github.com/go-delve/delve/cmd/dlv"
 
@@ -55,7 +59,7 @@ func DebuggerFor(ctx context.Context, cfg Config, unoptimized bool) (*Debugger, 
 }
 
 func debuggerFor(ctx context.Context, cfg Config, unoptimized bool) (*Debugger, error) {
-	cache, gotool, err := cfg.open(ctx)
+	cache, gotool, err := cfg.open(ctx, debuggerFolder)
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +99,7 @@ func DebugBinary(ctx context.Context, cfg Config) (file string, err error) {
 			err = fmt.Errorf("build the machine's programs with debug information: %w", withAdvice(err))
 		}
 	}()
-	cache, gotool, err := cfg.open(ctx)
+	cache, gotool, err := cfg.open(ctx, debuggerFolder)
 	if err != nil {
 		return "", err
 	}

@@ -2,8 +2,11 @@ package images
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +103,32 @@ func TestBuildIDFollowsTheSource(t *testing.T) {
 	}
 	if a, b := id(""), id("// changed"); a == b || a != id("") || len(a) != 40 {
 		t.Errorf("build ids %s and %s", a, b)
+	}
+}
+
+// While one process builds a debugger, which takes minutes, another one gets at the images; one that wants the debugger, too, is told for whom it waits.
+func TestDebuggerHasALockOfItsOwn(t *testing.T) {
+	cfg := Config{SourceDir: "..", CacheDir: t.TempDir()}
+	building, _, err := cfg.open(t.Context(), debuggerFolder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer building.close()
+	waits := errors.New("it waits")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cfg.Log = func(said string) {
+		t.Log(said)
+		if strings.Contains(said, fmt.Sprintf("(pid %d)", os.Getpid())) {
+			cancel(waits)
+		}
+	}
+	images, _, err := cfg.open(ctx, "")
+	if err != nil {
+		t.Fatalf("open the images: %v", err)
+	}
+	images.close()
+	if _, err := DebuggerFor(ctx, cfg, false); !errors.Is(err, waits) {
+		t.Errorf("a second build of the debugger: %v", err)
 	}
 }
 

@@ -109,7 +109,7 @@ func build(ctx context.Context, cfg Config) (*Set, error) {
 	if cfg.Modules != "" && cfg.Kernel == "" {
 		return nil, errors.New("a folder of modules was given without the kernel they belong to: give both, or neither")
 	}
-	cache, gotool, err := cfg.open(ctx)
+	cache, gotool, err := cfg.open(ctx, "")
 	if err != nil {
 		return nil, err
 	}
@@ -150,8 +150,8 @@ func build(ctx context.Context, cfg Config) (*Set, error) {
 	}, nil
 }
 
-// open locks the cache, which the caller closes, and finds the go command.
-func (cfg Config) open(ctx context.Context) (*cache, *goTool, error) {
+// open locks a folder of the cache ("" is the cache's own, of the images), which the caller closes, and finds the go command.
+func (cfg Config) open(ctx context.Context, folder string) (*cache, *goTool, error) {
 	dir := cfg.CacheDir
 	if dir == "" {
 		user, err := os.UserCacheDir()
@@ -160,7 +160,7 @@ func (cfg Config) open(ctx context.Context) (*cache, *goTool, error) {
 		}
 		dir = filepath.Join(user, "dsoftbus-rig", "images")
 	}
-	cache, err := openCache(ctx, dir, serialLog(cfg.Log))
+	cache, err := openCache(ctx, filepath.Join(dir, folder), serialLog(cfg.Log))
 	if err != nil {
 		return nil, nil, err
 	}

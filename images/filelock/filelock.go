@@ -8,22 +8,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 )
 
-// Lock takes the exclusive lock of a file, which it makes when there is none. When somebody holds the lock it calls waiting, unless
-// that is nil, and waits until ctx ends; the error is then the cause of ctx. unlock gives the lock back.
-func Lock(ctx context.Context, name string, waiting func()) (unlock func(), err error) {
+// Lock takes the exclusive lock of a file, which it makes when there is none. When another process holds the lock, Lock calls waiting with words
+// for that process, "another rig (pid 123)", and waits until ctx ends; the error is then the cause of ctx. unlock gives the lock back.
+func Lock(ctx context.Context, name string, waiting func(holder string)) (unlock func(), err error) {
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
 		return nil, err
 	}
 	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		if waiting != nil {
-			waiting()
-		}
+		waiting(holder(f))
 		// The system call cannot be interrupted: when ctx ends first, it stays behind until the holder is done, and then
 		// lets go at once.
 		locked := make(chan error)
@@ -45,7 +45,24 @@ func Lock(ctx context.Context, name string, waiting func()) (unlock func(), err 
 		f.Close()
 		return nil, fmt.Errorf("lock %s: %w", name, err)
 	}
-	return func() { f.Close() }, nil
+	// For those who wait, and for nothing else: a lock without a pid is a lock.
+	if err := f.Truncate(0); err == nil {
+		_, _ = f.WriteAt([]byte(strconv.Itoa(os.Getpid())), 0)
+	}
+	return func() {
+		_ = f.Truncate(0)
+		f.Close()
+	}, nil
+}
+
+// holder returns words for the process that holds the lock of f. It has written its pid into the file, unless it has only just taken the lock.
+func holder(f *os.File) string {
+	b := make([]byte, 20)
+	n, _ := f.ReadAt(b, 0)
+	if pid, err := strconv.Atoi(strings.TrimSpace(string(b[:n]))); err == nil && pid > 0 {
+		return fmt.Sprintf("another rig (pid %d)", pid)
+	}
+	return "another rig"
 }
 
 func flock(f *os.File, how int) error {

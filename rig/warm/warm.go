@@ -76,13 +76,14 @@ func Get(ctx context.Context, cfg Config) (machine.Saved, error) {
 	if cfg.Log == nil {
 		cfg.Log = func(string) {}
 	}
-	sum := sha256.Sum256([]byte(key(cfg)))
-	dir := filepath.Join(cfg.CacheDir, "save-"+hex.EncodeToString(sum[:8]))
+	dir := saveDir(cfg)
 	saved := machine.Saved{RAM: filepath.Join(dir, ramFile), State: filepath.Join(dir, stateFile)}
 	if err := os.MkdirAll(cfg.CacheDir, 0o755); err != nil {
 		return saved, fmt.Errorf("keep a saved machine: %w", err)
 	}
-	unlock, err := filelock.Lock(ctx, dir+".lock", nil)
+	unlock, err := filelock.Lock(ctx, dir+".lock", func(holder string) {
+		cfg.Log(fmt.Sprintf("waiting for %s, which saves the same machine", holder))
+	})
 	if err != nil {
 		return saved, fmt.Errorf("keep a saved machine: %w", err)
 	}
@@ -101,6 +102,12 @@ func Get(ctx context.Context, cfg Config) (machine.Saved, error) {
 		cfg.Log(fmt.Sprintf("old saved machines stay: %v", err))
 	}
 	return saved, nil
+}
+
+// saveDir returns the folder of the save.
+func saveDir(cfg Config) string {
+	sum := sha256.Sum256([]byte(key(cfg)))
+	return filepath.Join(cfg.CacheDir, "save-"+hex.EncodeToString(sum[:8]))
 }
 
 // touch notes that a save is used.

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"dsoftbus-rig/images/filelock"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/worker"
 )
@@ -217,6 +218,30 @@ func TestManyWantItAtOnce(t *testing.T) {
 	all.Wait()
 	if c.made() != 2 {
 		t.Errorf("%d made", c.made()-1)
+	}
+}
+
+func TestAWaitForAnotherRigIsSaid(t *testing.T) {
+	c := newCache(t)
+	if err := os.MkdirAll(c.CacheDir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	unlock, err := filelock.Lock(t.Context(), saveDir(c.Config)+".lock", func(string) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unlock()
+	waits := errors.New("it waits")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cfg := c.Config
+	cfg.Log = func(said string) {
+		if want := fmt.Sprintf("waiting for another rig (pid %d), which saves the same machine", os.Getpid()); said != want {
+			t.Errorf("said %q, want %q", said, want)
+		}
+		cancel(waits)
+	}
+	if _, err := Get(ctx, cfg); !errors.Is(err, waits) {
+		t.Errorf("got %v", err)
 	}
 }
 
