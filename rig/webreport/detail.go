@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
+	"dsoftbus-rig/rig/decode"
 	"dsoftbus-rig/rig/record"
 )
 
@@ -78,6 +80,8 @@ type fault struct {
 	Healed   float64 `json:"healed"`         // -1: it was in force at the end
 	Once     bool    `json:"once,omitempty"` // it happens once and nothing takes it back; Healed is when it was over
 	Count    uint64  `json:"count"`          // what it touched
+	At       string  `json:"at,omitempty"`   // the node at which it stops packets; of a partition, which parts all: none
+	May      bool    `json:"may,omitempty"`  // it stops some packets: which ones, the record does not say
 }
 
 type held struct {
@@ -118,10 +122,12 @@ type file struct {
 	Href string `json:"href"`
 }
 
+// tick is a packet. Captures have packets as they were sent, so those that a fault has stopped are among them.
 type tick struct {
 	Tick
-	F string `json:"from"`
-	O string `json:"to"`
+	F    string `json:"from"`
+	O    string `json:"to"`
+	Cuts []int  `json:"cuts,omitempty"` // places in Faults of those that stop it, or may
 }
 
 type budgetRow struct {
@@ -166,10 +172,7 @@ func newDetail(dir string, c *record.ScenarioSummary, events []record.Event, o O
 	if !c.Result.Green() {
 		lines = otherLines
 	}
-	zero := c.Started
-	if len(events) > 0 { // exactly what T counts from
-		zero = events[0].Time.Add(-asDuration(events[0].T))
-	}
+	zero := beginning(c, events)
 	for _, f := range c.Nodes {
 		n := b.nodes[f.Name]
 		n.readLines(dir, f, zero, lines)
@@ -184,6 +187,14 @@ func newDetail(dir string, c *record.ScenarioSummary, events []record.Event, o O
 	}
 	d.addTicks(o.Ticks[c.Name])
 	return d
+}
+
+// beginning is what a scenario's times count from.
+func beginning(c *record.ScenarioSummary, events []record.Event) time.Time {
+	if len(events) > 0 { // exactly
+		return events[0].Time.Add(-asDuration(events[0].T))
+	}
+	return c.Started
 }
 
 // inside reports whether a path of the record leads to where it may: into the run's folder.
@@ -361,8 +372,36 @@ func (d *detail) addTicks(ticks []Tick) {
 	}
 	for _, t := range ticks {
 		t.Kind, t.Text = short(t.Kind), short(t.Text)
-		d.Ticks = append(d.Ticks, tick{t, label(t.From), label(t.To)})
+		d.Ticks = append(d.Ticks, tick{t, label(t.From), label(t.To), d.cuts(&t)})
 	}
+}
+
+// cuts returns the places in Faults of those that stop a packet on its way, or may.
+func (d *detail) cuts(t *Tick) (cuts []int) {
+	from, to := label(t.From), label(t.To)
+	everybody := to == "" || to == decode.All
+	for i := range d.Faults {
+		f := &d.Faults[i]
+		if f.Injected < 0 || t.T < f.Injected || f.Healed >= 0 && t.T >= f.Healed {
+			continue
+		}
+		var stops bool
+		switch words := strings.Fields(f.Text); {
+		case f.Name == "partition":
+			stops = true
+		case f.Name == "link" && f.Text == "down":
+			f.At, stops = f.Node, from == f.Node || to == f.Node || everybody
+		case f.Name == "link" && strings.Contains(f.Text, "loss="):
+			f.At, f.May, stops = f.Node, true, from == f.Node
+		case f.Name == "block" && len(words) >= 2:
+			// It may be for one port only, or for the first few frames.
+			f.At, f.May, stops = words[1], true, from == words[0] && (to == words[1] || everybody)
+		}
+		if stops {
+			cuts = append(cuts, i)
+		}
+	}
+	return cuts
 }
 
 // bounded is clean text of an event's length.

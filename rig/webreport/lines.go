@@ -242,3 +242,37 @@ func lastLines(dir, file string, most int) (lines []raw, left int, err error) {
 }
 
 func asDuration(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// timesOf returns when lines of nodes were printed, in seconds since the scenario's start: by node, and by the line as a failure has it, with the
+// node's own time in front. Two boots of a node may have printed the same at the same time of theirs: it is the later one.
+func timesOf(dir string, c *record.ScenarioSummary, zero time.Time) map[string]map[string]float64 {
+	if c.Result.Green() {
+		return nil
+	}
+	times := map[string]map[string]float64{}
+	for _, n := range c.Nodes {
+		if n.Journal == "" || !inside(n.Journal) {
+			continue
+		}
+		lines, _, _ := lastLines(dir, n.Journal, otherLines) // what is missing keeps the node's time, and says so
+		of := map[string]float64{}
+		for _, l := range lines {
+			var e entry
+			if json.Unmarshal([]byte(l.text), &e) == nil && !e.Time.IsZero() {
+				of[fmt.Sprintf("%.3f [%s] %s", e.Mono.Seconds(), e.Unit, e.Line())] = e.Time.Sub(zero).Seconds()
+			}
+		}
+		times[n.Name] = of
+	}
+	return times
+}
+
+var ownTime = regexp.MustCompile(`^([0-9]{1,9}\.[0-9]{3}) `)
+
+// inScenarioTime has a failure's line of a node begin with the scenario's time in place of the node's.
+func inScenarioTime(line string, times map[string]float64) string {
+	if t, ok := times[line]; ok {
+		return fmt.Sprintf("%.3f %s", t, ownTime.ReplaceAllString(line, ""))
+	}
+	return ownTime.ReplaceAllString(line, "(node's clock: $1) ")
+}

@@ -40,10 +40,11 @@
     const words = text.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;
     for (const d of all) {
-      const about = d.filterText || (d.filterText = (d.dataset.name + " " + d.dataset.verdict + " " + (d.querySelector(".brief") || { textContent: "" }).textContent).toLowerCase());
+      const about = d.filterText || (d.filterText = (d.dataset.name + " " + d.dataset.verdict + " " + [...d.querySelectorAll(".brief, .proves")].map((e) => e.textContent).join(" ")).toLowerCase());
       d.hidden = !((verdicts.size === 0 || verdicts.has(d.dataset.verdict)) && words.every((w) => about.includes(w)));
       if (!d.hidden) shown++;
     }
+    for (const a of document.querySelectorAll(".area")) a.hidden = ![...a.querySelectorAll("details.scenario")].some((d) => !d.hidden);
     filter.classList.toggle("some", verdicts.size > 0);
     $("shown").textContent = shown === all.length ? "" : shown + " of " + all.length + " scenarios";
   }
@@ -74,11 +75,27 @@
     d.addEventListener("toggle", () => { if (d.open) make(d); });
     if (d.open) sight.observe(d);
   }
+  // A page from a file may not have the clipboard; then the command is selected and the browser copies the selection.
+  async function copy(code, b) {
+    let done = false;
+    try { await navigator.clipboard.writeText(code.textContent); done = true; } catch {
+      getSelection().selectAllChildren(code);
+      done = document.execCommand("copy");
+    }
+    b.textContent = done ? "copied" : "selected: press Ctrl-C";
+    setTimeout(() => { b.textContent = "copy"; }, 2000);
+  }
+  for (const code of document.querySelectorAll(".commands code")) {
+    const b = el("button", { type: "button", "aria-label": "copy: " + code.textContent }, "copy");
+    b.addEventListener("click", () => copy(code, b));
+    code.after(b);
+  }
+
   function fromHash() {
     let name = location.hash.slice(1);
     try { name = decodeURIComponent(name); } catch { /* then it is none of ours */ }
     const d = name && all.find((d) => d.dataset.name === name || d.id === name);
-    if (d) { d.hidden = false; d.open = true; make(d); d.scrollIntoView(); }
+    if (d) { d.hidden = false; d.closest(".area").hidden = false; d.open = true; make(d); d.scrollIntoView(); }
   }
   addEventListener("hashchange", fromHash);
   fromHash();
@@ -186,7 +203,10 @@
     const faults = s.faults || [];
     const groups = [{ name: "faults", list: faults.filter((f) => !names.includes(f.node)) }, ...names.map((n) => ({ name: n, list: faults.filter((f) => f.node === n) }))];
     for (const g of groups) g.rows = pack(g.list, (f) => f.asked, faultEnd);
+    const called = (f) => [f.name, f.node, f.text].filter(Boolean).join(" "); // as a script has it: link B down
     const ticks = s.ticks || [], kinds = [...new Set(ticks.map((t) => t.kind))];
+    const known = ["syn", "syn-ack", "handshake", "record", "fin", "rst", "announce", "arp", "udp", "gap", "frame"];
+    const kindClass = (k) => "k-" + (known.includes(k) ? k.replace("-", "") : "other");
 
     // Where everything is from top to bottom.
     let y = 22;
@@ -237,10 +257,10 @@
         { text: (st.typed ? "typed: " : "line " + st.line + ": ") + st.text + "\n" + says[st.state] + ", " + took(st.s) + " from " + fixed(st.t) + "s" + (st.error ? "\n" + st.error : ""), step: st.step }, st.text, st.state === "failed" && !st.typed);
       const drawFaults = (g, y) => {
         for (const f of g.list) {
-          const what = { text: "fault: " + f.name + " " + f.text + (f.node ? " on " + f.node : "") + "\nasked at " + fixed(f.asked) + "s, " + (f.injected < 0 ? "never injected" : "injected at " + fixed(f.injected) + "s") + ", " + (f.healed < 0 ? "in force until the end" : (f.once ? "over at " : "healed at ") + fixed(f.healed) + "s") + "; " + (f.count ? "touched " + f.count + (f.count === 1 ? " frame or event" : " frames or events") : f.healed < 0 ? "what it touched was not counted before the end" : "touched nothing") };
+          const what = { text: "fault: " + called(f) + "\nasked at " + fixed(f.asked) + "s, " + (f.injected < 0 ? "never injected" : "injected at " + fixed(f.injected) + "s") + ", " + (f.healed < 0 ? "in force until the end" : (f.once ? "over at " : "healed at ") + fixed(f.healed) + "s") + "; " + (f.count ? "touched " + f.count + (f.count === 1 ? " frame or event" : " frames or events") : f.healed < 0 ? "what it touched was not counted before the end" : "touched nothing") };
           const start = f.injected < 0 ? f.asked : f.injected;
           if (f.injected >= 0 && X(f.injected) - X(f.asked) > 2) block(f.asked, f.injected, y + f.row * 15, 12, "asked", what);
-          block(start, faultEnd(f), y + f.row * 15, 12, "fault" + (f.count || f.healed < 0 ? "" : " untouched"), what, f.name + " " + f.text + (f.count ? " ×" + f.count : ""));
+          block(start, faultEnd(f), y + f.row * 15, 12, "fault" + (f.count || f.healed < 0 ? "" : " untouched"), what, called(f) + (f.count ? " ×" + f.count : ""));
         }
       };
       if (groups[0].rows) drawFaults(groups[0], otherY);
@@ -269,7 +289,26 @@
       for (const gap of gaps) canvas.append(svg("text", { x: 8, y: gap.y + 18, class: "axis" }, "packets"));
     }
 
-    // Ticks of one kind and direction that fall on one pixel are one line with a count: however many there are, a few thousand are drawn.
+    // stopped says where a packet on its way through a gap is stopped, and by which fault: at its sender, at its receiver, or in between. It is null for
+    // one that goes through, and "" for one that was stopped before this gap.
+    function stopped(t, gap, dir) {
+      const sender = names.indexOf(t.from), receiver = names[dir > 0 ? gap.i + 1 : gap.i];
+      const first = sender < 0 || sender === (dir > 0 ? gap.i : gap.i + 1);
+      let may = null;
+      for (const i of t.cuts || []) {
+        const f = faults[i];
+        let where = null;
+        if (!f.at) where = first ? "between" : "";
+        else if (f.at === t.from) where = first ? "sender" : "";
+        else if (f.at === receiver && (t.to === receiver || !names.includes(t.to))) where = "receiver";
+        if (where == null) continue;
+        if (!f.may) return { where, f };
+        may = may || { where, f };
+      }
+      return may;
+    }
+
+    // Ticks of one kind, direction and fate that fall on one pixel are one line with a count: however many there are, a few thousand are drawn.
     function drawTicks(gap) {
       const cells = new Map(), side = (name) => { const i = names.indexOf(name); return i < 0 ? null : i <= gap.i ? 0 : 1; };
       for (const t of ticks) {
@@ -277,15 +316,24 @@
         const a = side(t.from), b = side(t.to);
         if (a != null && a === b && nodes.length > 1) continue; // it does not pass here
         const dir = a == null && b == null ? 0 : a === 0 || b === 1 ? 1 : -1;
-        const key = Math.round(X(t.t)) + " " + dir + " " + t.kind;
+        const stop = dir ? stopped(t, gap, dir) : null;
+        if (stop && stop.where === "" && !stop.f.may) continue; // it does not come so far
+        const key = [Math.round(X(t.t)), dir, t.kind, stop ? stop.where + stop.f.may : ""].join(" ");
         const c = cells.get(key);
-        if (c) { c.n++; if (c.texts.length < 6) c.texts.push(t); } else cells.set(key, { n: 1, t: t.t, dir, kind: t.kind, texts: [t] });
+        if (c) { c.n++; if (c.texts.length < 6) c.texts.push(t); } else cells.set(key, { n: 1, t: t.t, dir, kind: t.kind, stop, texts: [t] });
       }
       for (const c of cells.values()) {
-        const x = X(c.t), k = "k" + kinds.indexOf(c.kind) % 6, y0 = gap.y + 2, y1 = gap.y + 28;
-        const what = { text: c.texts.map((t) => fixed(t.t, 4) + "s " + (t.from || "?") + " → " + (t.to || "all") + " " + t.kind + (t.text ? ": " + t.text : "")).join("\n") + (c.n > c.texts.length ? "\nand " + (c.n - c.texts.length) + " more at this point: zoom in" : "") };
-        const head = c.dir > 0 ? "M" + (x - 3) + " " + (y1 - 5) + "L" + x + " " + y1 + "L" + (x + 3) + " " + (y1 - 5) : c.dir < 0 ? "M" + (x - 3) + " " + (y0 + 5) + "L" + x + " " + y0 + "L" + (x + 3) + " " + (y0 + 5) : "";
-        hit(svg("path", { d: "M" + x + " " + y0 + "L" + x + " " + y1 + head, class: "tick " + k, fill: "none" }), what);
+        const x = X(c.t), k = kindClass(c.kind), top = gap.y + 2, bottom = gap.y + 28, stop = c.stop;
+        const fate = !stop ? "" : stop.f.may ? ", which " + called(stop.f) + " may have stopped" : ", stopped by " + called(stop.f);
+        const what = { text: c.texts.map((t) => fixed(t.t, 4) + "s " + (t.from || "?") + " → " + (t.to || "all") + " " + t.kind + (t.text ? ": " + t.text : "") + fate).join("\n") + (c.n > c.texts.length ? "\nand " + (c.n - c.texts.length) + " more at this point: zoom in" : "") };
+        // From where it is sent to where it gets to.
+        let y0 = c.dir < 0 ? bottom : top, y1 = c.dir < 0 ? top : bottom;
+        const cut = stop && !stop.f.may;
+        if (cut) y1 = y0 + (y1 - y0) * { sender: 0.3, between: 0.5, receiver: 0.7 }[stop.where];
+        const state = cut ? " stopped" : stop ? " may" : "";
+        hit(svg("path", { d: "M" + x + " " + y0 + "L" + x + " " + y1, class: "tick " + k + state, fill: "none" }), what);
+        if (cut) hit(svg("path", { d: "M" + (x - 3) + " " + (y1 - 3) + "l6 6m0 -6l-6 6", class: "cut" }), what);
+        else if (c.dir) { const back = y1 - c.dir * 5; hit(svg("path", { d: "M" + (x - 3) + " " + back + "L" + x + " " + y1 + "L" + (x + 3) + " " + back, class: "tick head " + k + state }), what); }
       }
     }
 
@@ -351,7 +399,9 @@
     canvas.addEventListener("keydown", (e) => { if (e.key === "Enter" || e.key === " ") { const what = of(e); if (what && what.mark) { e.preventDefault(); tell(what, true); view.log.go(what.node, what.t); } } });
 
     const legend = el("p.legend", {}, ...[["l-ok", "step held"], ["l-bad", "step failed"], ["l-start", "node starting"], ["l-mark", "marker"], ["l-fault", "fault in force"], ["l-held", "a person"]].map(([c, t]) => el("span", {}, el("i." + c), t)));
-    kinds.slice(0, 12).forEach((k, i) => { const key = svg("svg", { viewBox: "0 0 10 10" }); key.append(svg("rect", { width: 10, height: 10, class: "k" + i % 6 })); legend.append(el("span", {}, key, k || "packet")); });
+    const sample = (...parts) => { const key = svg("svg", { viewBox: "0 0 24 10" }); key.append(...parts); return key; };
+    if (ticks.some((t) => (t.cuts || []).some((i) => !faults[i].may))) legend.append(el("span", {}, sample(svg("path", { d: "M9 2l6 6m0 -6l-6 6", class: "cut" })), "stopped here by a fault"));
+    kinds.slice(0, 12).forEach((k) => { const key = sample(svg("line", { x1: 0, y1: 5, x2: 24, y2: 5, "stroke-width": 2.5, class: kindClass(k) })); legend.append(el("span", {}, key, k || "packet")); });
     into.append(legend);
     if (s.noTicks) into.append(el("p.dim", {}, s.noTicks + " earlier packets are not in this page."));
     new ResizeObserver(() => { if (box.clientWidth !== width) draw(); }).observe(box);

@@ -6,6 +6,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +14,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"dsoftbus-rig/rig/decode"
 	"dsoftbus-rig/rig/record"
 )
 
@@ -20,7 +22,7 @@ import (
 func dressed(scenario string) Options {
 	var ticks []Tick
 	for i := range 400 {
-		t := Tick{T: 0.2 + float64(i)*0.016 + 0.2*math.Sin(float64(i)), From: "A", To: "B", Kind: "tcp", Text: fmt.Sprintf("34567 > 40112, %d bytes", i)}
+		t := Tick{T: 0.2 + float64(i)*0.016 + 0.2*math.Sin(float64(i)), From: "A", To: "B", Kind: "record", Text: fmt.Sprintf("34567 > 40112, %d bytes", i)}
 		switch {
 		case i%3 == 1:
 			t.From, t.To = "B", "A"
@@ -136,7 +138,7 @@ func TestClickThrough(t *testing.T) {
 		t.Errorf("%d lines have their events open after another", n)
 	}
 	// What is in the time line: a fault, the packets, the marker. A click on that leads to the node's lines.
-	for _, part := range []string{".fault", ".tick.k0", ".tick.k1", ".st-ready", ".step-failed"} {
+	for _, part := range []string{".fault", ".tick.k-record", ".tick.k-announce", ".tick.stopped", ".st-ready", ".step-failed"} {
 		if eval[int](b, fmt.Sprintf(`document.querySelectorAll("#s0 .tl svg %s").length`, part)) == 0 {
 			t.Errorf("the time line has no %s", part)
 		}
@@ -165,6 +167,249 @@ func TestClickThrough(t *testing.T) {
 	b.do(click("#theme"), click("#theme"))
 	if got := eval[string](b, `document.documentElement.dataset.theme + getComputedStyle(document.body).backgroundColor`); got != "darkrgb(20, 23, 26)" {
 		t.Errorf("the theme is %s", got)
+	}
+}
+
+// A failure's page begins with the sentence that every other report has first, and has one clock: lines of the failure stand at the times of the lines below.
+func TestFailureFirst(t *testing.T) {
+	rec, err := record.Load(recorded("mixed"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, write(t, recorded("mixed"), Options{}), desk, scheme("light"))
+	want := rec.Summary.Scenarios[0].Failure.Headline()
+	if got := eval[string](b, `document.querySelector("#s0 .box").firstElementChild.textContent`); got != want {
+		t.Errorf("the failure begins with %q, want %q", got, want)
+	}
+	if got := eval[string](b, `document.querySelector("#s0 .brief").textContent`); got != "line 8: "+want {
+		t.Errorf("the list says %q", got)
+	}
+	b.do(click("#s0 summary"))
+	b.wait(`document.querySelector("#s0 .log .ln")`)
+	const lost = "dsoftbusd: session lost node-b"
+	below := eval[string](b, `[...document.querySelectorAll("#s0 .ln")].find(e => e.lastChild.textContent === "`+lost+`").firstChild.textContent`)
+	if got := eval[string](b, `document.querySelector("#s0 .tails pre").textContent`); !strings.Contains(got, below+" [dsoftbusd] "+lost) {
+		t.Errorf("the failure's lines have %q at another time than %s:\n%s", lost, below, got)
+	}
+}
+
+// What a fault has stopped does not arrive: its line ends at the cut, without a head, and says which fault it was.
+func TestStoppedPackets(t *testing.T) {
+	const cut = 3.0 // the cable of B is pulled at 1.574 s of the recorded scenario
+	b := open(t, write(t, recorded("mixed"), Options{Ticks: map[string][]Tick{"cable": {
+		{T: 1.2, From: "A", To: "B", Kind: "record", Text: "arrives"},
+		{T: cut, From: "A", To: "B", Kind: "syn", Text: "to the cut"},
+		{T: cut + 0.5, From: "B", To: "all", Kind: "announce", Text: "from the cut"},
+		{T: cut + 1, From: "A", To: "all", Kind: "arp", Text: "to all of the cut"},
+	}}}), desk, scheme("light"))
+	b.do(click("#s0 summary"))
+	b.wait(`document.querySelector("#s0 .tl svg .tick")`)
+	for selector, want := range map[string]int{".tick.head": 1, ".tick.stopped": 3, ".cut": 3} {
+		if n := eval[int](b, fmt.Sprintf(`document.querySelectorAll("#s0 .tl > svg %s").length`, selector)); n != want {
+			t.Errorf("%d of %s, want %d", n, selector, want)
+		}
+	}
+	// A's lane is above B's, whose cable it is: all end nearer to B.
+	if got := eval[[]float64](b, `[...document.querySelectorAll("#s0 .tl .tick.stopped")].map(e => { const [, y0, y1] = /^M\S+ (\S+)L\S+ (\S+)$/.exec(e.getAttribute("d")); return Math.round(Math.abs(y1 - y0) / 26 * 10) / 10 })`); fmt.Sprint(got) != "[0.7 0.3 0.7]" {
+		t.Errorf("of their ways they have gone %v", got)
+	}
+	b.run(`document.querySelector("#s0 .tl .tick.stopped").dispatchEvent(new PointerEvent("pointerover", {bubbles: true, pointerType: "mouse"}))`)
+	if got := eval[string](b, `document.querySelector("#s0 .about").textContent`); !strings.Contains(got, "A → B syn: to the cut, stopped by link B down") {
+		t.Errorf("a packet that was stopped is %q", got)
+	}
+	if got := eval[string](b, `[...document.querySelectorAll("#s0 .tl svg text")].map(e => e.textContent).join("|")`); !strings.Contains(got, "link B down") {
+		t.Errorf("the fault's band does not name its node: %s", got)
+	}
+	b.shotOf("stopped", "#s0 .tl")
+}
+
+// Which faults stop which packets.
+func TestCuts(t *testing.T) {
+	d := &detail{Faults: []fault{
+		{Name: "link", Node: "B", Text: "down", Injected: 1, Healed: 2},
+		{Name: "partition", Injected: 3, Healed: 4},
+		{Name: "block", Text: "A C tcp 34567", Injected: 5, Healed: 6},
+		{Name: "link", Node: "C", Text: "delay=5ms loss=20% (by the node itself)", Injected: 7, Healed: -1},
+		{Name: "link", Node: "A", Text: "delay=5ms", Injected: 0, Healed: -1},
+		{Name: "link", Node: "A", Text: "down", Injected: -1, Healed: -1},
+	}}
+	for _, c := range []struct {
+		t        float64
+		from, to string
+		want     string
+	}{
+		{0.9, "A", "B", "[]"}, {1, "A", "B", "[0]"}, {1.5, "B", "A", "[0]"}, {1.5, "A", "C", "[]"}, {1.5, "A", "all", "[0]"}, {1.5, "rig", "B", "[0]"}, {2, "A", "B", "[]"},
+		{3.5, "A", "C", "[1]"}, {5.5, "A", "C", "[2]"}, {5.5, "C", "A", "[]"}, {5.5, "A", "", "[2]"}, {5.5, "A", "B", "[]"}, {9, "C", "A", "[3]"}, {9, "A", "C", "[]"},
+	} {
+		if got := fmt.Sprint(d.cuts(&Tick{T: c.t, From: c.from, To: c.to})); got != c.want {
+			t.Errorf("%s to %s at %v: %s, want %s", c.from, c.to, c.t, got, c.want)
+		}
+	}
+	for i, want := range []fault{{At: "B"}, {}, {At: "C", May: true}, {At: "C", May: true}} {
+		if f := d.Faults[i]; f.At != want.At || f.May != want.May {
+			t.Errorf("%s stops at %q, may %v", f.Text, f.At, f.May)
+		}
+	}
+}
+
+// Kinds of packets look different from each other and from what failed, in both themes, to eyes that lack one of the three colours, too: by their colours
+// or by their patterns.
+func TestKindsLookDifferent(t *testing.T) {
+	eyes := map[string][9]float64{ // linear RGB as such eyes see it (Machado, Oliveira, Fernandes 2009, severity 1)
+		"all colours":  {1, 0, 0, 0, 1, 0, 0, 0, 1},
+		"protanopia":   {0.152286, 1.052583, -0.204868, 0.114503, 0.786281, 0.099216, -0.003882, -0.048116, 1.051998},
+		"deuteranopia": {0.367322, 0.860646, -0.227968, 0.280085, 0.672501, 0.047413, -0.011820, 0.042940, 0.968881},
+		"tritanopia":   {1.255528, -0.076749, -0.178779, -0.078411, 0.930809, 0.147602, 0.004733, 0.691367, 0.303900},
+	}
+	const least = 12 // of CIE76's distance; 2.3 is the least that can be seen
+	kinds := []decode.Kind{decode.SYN, decode.SYNACK, decode.Handshake, decode.Record, decode.FIN, decode.RST, decode.Announce, decode.ARP, decode.UDP, decode.Gap, decode.Frame, "other"}
+	var ticks []Tick
+	for i, k := range kinds {
+		ticks = append(ticks, Tick{T: 0.2 + 0.1*float64(i), From: "A", To: "B", Kind: string(k)})
+	}
+	file := write(t, recorded("mixed"), Options{Ticks: map[string][]Tick{"cable": ticks}})
+	for _, theme := range []string{"light", "dark"} {
+		b := open(t, file, desk, scheme(theme))
+		b.do(click("#s0 summary"))
+		b.wait(`document.querySelector("#s0 .tl svg .tick")`)
+		looks := eval[[]string](b, `[...document.querySelectorAll("#s0 .tl .tick:not(.head)"), document.querySelector("#s0 .tl .step-failed")].map(e => { const c = getComputedStyle(e); return c.stroke + ";" + c.strokeDasharray; })`)
+		if len(looks) != len(kinds)+1 {
+			t.Fatalf("%d kinds are drawn, want %d", len(looks)-1, len(kinds))
+		}
+		names := append(slices.Clone(kinds), "failed")
+		for i := range looks {
+			ci, di, _ := strings.Cut(looks[i], ";")
+			for j := range i {
+				cj, dj, _ := strings.Cut(looks[j], ";")
+				if ci == cj {
+					t.Errorf("%s: %s and %s share %s", theme, names[i], names[j], ci)
+				}
+				if di != dj {
+					continue
+				}
+				for eye, m := range eyes {
+					if d := distance(t, ci, cj, m); d < least {
+						t.Errorf("%s, %s: %s and %s are %.1f apart", theme, eye, names[i], names[j], d)
+					}
+				}
+			}
+		}
+	}
+}
+
+// distance is how far two colours are apart for some eyes, in CIELAB.
+func distance(t *testing.T, a, b string, eyes [9]float64) float64 {
+	lab := func(css string) (out [3]float64) {
+		var c [3]float64
+		if _, err := fmt.Sscanf(css, "rgb(%f, %f, %f)", &c[0], &c[1], &c[2]); err != nil {
+			t.Fatalf("colour %q: %v", css, err)
+		}
+		for i := range c {
+			if c[i] /= 255; c[i] <= 0.04045 {
+				c[i] /= 12.92
+			} else {
+				c[i] = math.Pow((c[i]+0.055)/1.055, 2.4)
+			}
+		}
+		var seen, xyz [3]float64
+		for i := range seen {
+			seen[i] = min(1, max(0, eyes[3*i]*c[0]+eyes[3*i+1]*c[1]+eyes[3*i+2]*c[2]))
+		}
+		for i, row := range [3][3]float64{{0.4124, 0.3576, 0.1805}, {0.2126, 0.7152, 0.0722}, {0.0193, 0.1192, 0.9505}} {
+			if xyz[i] = (row[0]*seen[0] + row[1]*seen[1] + row[2]*seen[2]) / [3]float64{0.95047, 1, 1.08883}[i]; xyz[i] > 0.008856 {
+				xyz[i] = math.Cbrt(xyz[i])
+			} else {
+				xyz[i] = 7.787*xyz[i] + 16.0/116
+			}
+		}
+		return [3]float64{116*xyz[1] - 16, 500 * (xyz[0] - xyz[1]), 200 * (xyz[1] - xyz[2])}
+	}
+	x, y := lab(a), lab(b)
+	return math.Hypot(math.Hypot(x[0]-y[0], x[1]-y[1]), x[2]-y[2])
+}
+
+// A run that went well is listed by areas, each scenario with what it proves.
+func TestGreenRunByAreas(t *testing.T) {
+	run, err := record.Create(t.TempDir(), "green", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(e record.Event) {
+		if err := run.Append(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names := []string{"roundtrip/basic", "fault/loss", "roundtrip/large", "fault/<b>", "alone"}
+	add(record.Event{Kind: record.KindRunStart, Name: "green", Total: len(names)})
+	for i, name := range names {
+		event := func(t float64, e record.Event) {
+			e.Scenario, e.T, e.Time = name, t, time.Now()
+			add(e)
+		}
+		event(0, record.Event{Kind: record.KindScenarioStart, File: "scenarios/" + name + ".txtar"})
+		if i == 2 {
+			event(0, record.Event{Kind: record.KindScenarioEnd, Result: record.Skipped, Text: "no means here"})
+			continue
+		}
+		event(0, record.Event{Kind: record.KindSection, Line: 1, Text: "What " + name + " proves."})
+		event(0.1, record.Event{Kind: record.KindStepStart, Step: 1, Line: 2, Text: "up"})
+		event(1, record.Event{Kind: record.KindStepEnd, Step: 1, Seconds: 0.9})
+		event(2, record.Event{Kind: record.KindScenarioEnd, Result: record.Passed, Seconds: 2})
+	}
+	if _, err := run.Finish(nil); err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, write(t, run.Dir(), Options{}), phone, scheme("light"))
+	if got := eval[string](b, `[...document.querySelectorAll(".area h2")].map(e => e.innerText).join("|")`); got != "without an area 1 passed · 2.0s|fault 2 passed · 4.0s|roundtrip 1 passed, 1 skipped · 2.0s" {
+		t.Errorf("the areas are %s", got)
+	}
+	if got := eval[string](b, `[...document.querySelectorAll(".proves")].map(e => e.innerText).join("|")`); got != "What alone proves.|What fault/loss proves.|What fault/<b> proves.|What roundtrip/basic proves." {
+		t.Errorf("they prove %s", got)
+	}
+	if got := eval[string](b, `document.querySelector(".counts").innerText.trim()`); got != "4 passed 1 skipped" {
+		t.Errorf("all together: %s", got)
+	}
+	// An area none of whose scenarios is listed is not either.
+	b.do(click(`#filter button[data-verdict="skipped"]`))
+	if got := eval[string](b, `[...document.querySelectorAll(".area")].filter(e => !e.hidden).map(e => e.querySelector("h2").firstChild.textContent.trim()).join("|")`); got != "roundtrip" {
+		t.Errorf("with a filter, the areas are %s", got)
+	}
+}
+
+// Commands are quoted for a shell, and a click copies one, with and without a clipboard that a page may write to.
+func TestCommands(t *testing.T) {
+	dir := mutable(t, "mixed")
+	for from, to := range map[string]string{record.SummaryFile: "", record.EventsFile: ""} {
+		path := filepath.Join(dir, from)
+		data, err := os.ReadFile(path)
+		if err == nil {
+			to = strings.ReplaceAll(string(data), "broken/cable.txtar", "my scenarios/cable$(x).txtar")
+			err = os.WriteFile(path, []byte(to), 0o644)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "cable", record.CaptureFile), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	b := open(t, write(t, dir, Options{}), desk, scheme("light"))
+	b.do(click("#s0 summary"))
+	want := "rig run 'my scenarios/cable$(x).txtar'|rig run -debug 'my scenarios/cable$(x).txtar'|rig run -record=fail 'my scenarios/cable$(x).txtar'|rig decode runs/mixed/cable/capture.pcapng"
+	if got := eval[string](b, `[...document.querySelectorAll("#s0 .commands code")].map(e => e.textContent).join("|")`); got != want {
+		t.Errorf("the commands are %s\nwant %s", got, want)
+	}
+	if got := eval[string](b, `[...document.querySelectorAll("#s0 a")].find(a => a.textContent === "capture.pcapng").href`); !strings.HasSuffix(got, "/mixed/cable/capture.pcapng") {
+		t.Errorf("the capture is at %s", got)
+	}
+	button := "#s0 .commands button"
+	b.do(click(button))
+	b.wait(`document.querySelector("` + button + `").textContent === "copied"`)
+	b.run(`Object.defineProperty(navigator, "clipboard", { value: undefined }); getSelection().removeAllRanges()`)
+	b.do(click("#s0 .commands dd:last-child button"))
+	b.wait(`document.querySelector("#s0 .commands dd:last-child button").textContent === "copied"`)
+	if got := eval[string](b, `getSelection().toString()`); got != "rig decode runs/mixed/cable/capture.pcapng" {
+		t.Errorf("selected is %q", got)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"net/url"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
 )
 
@@ -38,7 +40,7 @@ type view struct {
 	Counts             []count
 	Failure            *failureView
 	Warnings           []string
-	Rows               []row
+	Groups             []group
 
 	order []int // Rows' places in the summary
 }
@@ -49,11 +51,27 @@ type count struct {
 	N            int
 }
 
+// A group is part of the list: the scenarios to look at, or those of one area that went well.
+type group struct {
+	Area    string // "" of those to look at, and of scenarios without an area
+	Green   bool
+	Counts  []count
+	Seconds string // all together
+	Rows    []row
+
+	seconds float64
+}
+
+// A command is one to copy.
+type command struct{ What, Text string }
+
 // A row is one scenario in the list.
 type row struct {
+	Index              int // its place in the list, from 0
 	Name, Result, Word string
 	Seconds, Brief     string
-	Bar                int // thousandths of the longest
+	Proves             string // what it is for: the comment above its first step
+	Bar                int    // thousandths of the longest
 	Open               bool
 	Failure            *failureView
 	Person             string       // what a person did to have it pass
@@ -65,11 +83,13 @@ type row struct {
 	Slower             bool     // one of them says so
 	Folder             string   // link
 	FolderName         string
+	Capture            string // link; "": there is none
+	Commands           []command
 }
 
 // failureView is a failure, ready to be shown.
 type failureView struct {
-	Result                                                        string
+	Result, Headline                                              string
 	Position, Text, Node, Reason, Meaning, Message, Awaited, Next string
 	MoreMessage                                                   int
 	Evidence                                                      []string
@@ -116,27 +136,16 @@ func newView(rec *record.Record, events map[string][]record.Event, o Options, li
 		Name: label(s.Name), Result: class(s.Result), Word: word(s.Result),
 		Started: s.Started.UTC().Format("2006-01-02 15:04:05 UTC"), Seconds: seconds(s.Seconds),
 		Host: short(s.Host.Line), Folder: label(folderName(rec.Dir)), Incomplete: !rec.Complete, NotPlayed: s.NotPlayed,
-		Failure: newFailure(s.Failure), order: inOrder(s.Scenarios),
+		Failure: newFailure(s.Failure, nil), order: inOrder(s.Scenarios),
 	}
 	for _, w := range slices.Concat(s.Warnings, rec.Warnings) {
 		v.Warnings = append(v.Warnings, short(w))
 	}
-	counts := map[record.Result]int{}
 	longest := 0.0
 	for _, c := range s.Scenarios {
-		counts[c.Result]++
 		longest = max(longest, c.Seconds)
 	}
-	// Failures first, here too.
-	for _, r := range []record.Result{record.Failed, record.Broken, record.Flaky, record.Unproven, record.Repaired, record.Interrupted, record.Passed, record.Skipped} {
-		if counts[r] > 0 {
-			v.Counts = append(v.Counts, count{class(r), word(r), counts[r]})
-			delete(counts, r)
-		}
-	}
-	for _, r := range slices.Sorted(maps.Keys(counts)) {
-		v.Counts = append(v.Counts, count{class(r), word(r), counts[r]})
-	}
+	v.Counts = newCounts(s.Scenarios)
 	// What there is only one of to look at is open at once. Of several the list comes first: it says of each where it broke.
 	bad := 0
 	for _, c := range s.Scenarios {
@@ -144,11 +153,20 @@ func newView(rec *record.Record, events map[string][]record.Event, o Options, li
 			bad++
 		}
 	}
-	for _, i := range v.order {
+	for place, i := range v.order {
 		c := &s.Scenarios[i]
+		if last := len(v.Groups) - 1; last < 0 || v.Groups[last].Green != c.Result.Green() || c.Result.Green() && v.Groups[last].Area != label(area(c)) {
+			v.Groups = append(v.Groups, group{Green: c.Result.Green()})
+			if c.Result.Green() {
+				v.Groups[last+1].Area = label(area(c))
+			}
+		}
+		g := &v.Groups[len(v.Groups)-1]
+		zero := beginning(c, events[c.Name])
 		r := row{
+			Index: place, Proves: proves(c), Commands: commands(rec.Dir, c),
 			Name: label(c.Name), Result: class(c.Result), Word: word(c.Result), Seconds: seconds(c.Seconds),
-			Failure: newFailure(c.Failure), History: newHistory(o.History[own(c)], c),
+			Failure: newFailure(c.Failure, timesOf(rec.Dir, c, zero)), History: newHistory(o.History[own(c)], c),
 			Folder: links.to(c.Dir), FolderName: label(c.Dir),
 		}
 		for _, n := range o.Notes[own(c)] {
@@ -170,15 +188,12 @@ func newView(rec *record.Record, events map[string][]record.Event, o Options, li
 			r.Brief = "a person stepped in: " + short(firstLine(c.Message))
 			for _, e := range events[c.Name] {
 				if e.Kind == record.KindHeld && e.Failure != nil {
-					r.Before = newFailure(e.Failure)
+					r.Before = newFailure(e.Failure, timesOf(rec.Dir, c, zero))
 					break
 				}
 			}
 		case c.Failure != nil:
-			r.Brief = short(firstLine(c.Failure.Message))
-			if r.Brief == "" {
-				r.Brief = c.Failure.Reason.Info().Meaning
-			}
+			r.Brief = r.Failure.Headline
 			if c.Failure.Line > 0 {
 				r.Brief = fmt.Sprintf("line %d: %s", c.Failure.Line, r.Brief)
 			}
@@ -188,9 +203,98 @@ func newView(rec *record.Record, events map[string][]record.Event, o Options, li
 			r.Brief = short(firstLine(c.Message))
 		}
 		r.Open = bad == 1 && !c.Result.Green() || len(s.Scenarios) == 1
-		v.Rows = append(v.Rows, r)
+		if capture := path.Join(c.Dir, record.CaptureFile); there(rec.Dir, capture) {
+			r.Capture = links.to(capture)
+		}
+		g.Rows = append(g.Rows, r)
+	}
+	for i := range v.Groups {
+		g := &v.Groups[i]
+		var members []record.ScenarioSummary
+		total := 0.0
+		for _, r := range g.Rows {
+			c := s.Scenarios[v.order[r.Index]]
+			members = append(members, c)
+			total += c.Seconds
+		}
+		g.Counts, g.Seconds = newCounts(members), seconds(total)
 	}
 	return v
+}
+
+// newCounts counts scenarios by their verdicts, failures first.
+func newCounts(all []record.ScenarioSummary) (list []count) {
+	counts := map[record.Result]int{}
+	for _, c := range all {
+		counts[c.Result]++
+	}
+	for _, r := range []record.Result{record.Failed, record.Broken, record.Flaky, record.Unproven, record.Repaired, record.Interrupted, record.Passed, record.Skipped} {
+		if counts[r] > 0 {
+			list = append(list, count{class(r), word(r), counts[r]})
+			delete(counts, r)
+		}
+	}
+	for _, r := range slices.Sorted(maps.Keys(counts)) {
+		list = append(list, count{class(r), word(r), counts[r]})
+	}
+	return list
+}
+
+// area is the folder that a scenario's name is in, "" without one.
+func area(c *record.ScenarioSummary) string {
+	if dir := path.Dir(own(c)); dir != "." {
+		return dir
+	}
+	return ""
+}
+
+// proves is what a scenario is for, "" if it never began.
+func proves(c *record.ScenarioSummary) string {
+	if len(c.Steps) == 0 {
+		return ""
+	}
+	return short(c.Steps[0].Section)
+}
+
+// commands are what a person may want to do next about a scenario, from the project's folder.
+func commands(dir string, c *record.ScenarioSummary) (list []command) {
+	add := func(what string, words ...string) {
+		text := make([]string, len(words))
+		for i, w := range words {
+			text[i] = machine.Quote(w)
+		}
+		list = append(list, command{what, strings.Join(text, " ")})
+	}
+	folder := folderName(dir)
+	for _, name := range []string{c.File, c.Name, c.Dir, folder} {
+		// What cannot be shown as it is cannot be copied, and an option is none of these.
+		if name == "" || label(name) != name || strings.HasPrefix(name, "-") {
+			return nil
+		}
+	}
+	add("run it again", "rig", "run", c.File)
+	if c.Result.Green() {
+		return list
+	}
+	add("debug it: stand still where it fails", "rig", "run", "-debug", c.File)
+	replays := 0
+	for _, n := range c.Nodes {
+		as := c.Recorded
+		if there(dir, path.Join(path.Dir(n.Console), "recording")) {
+			as = c.Name
+		}
+		if as != "" && label(n.Name) == n.Name && label(as) == as {
+			add("replay node "+n.Name, "rig", "replay", folder, n.Name, "-scenario", as)
+			replays++
+		}
+	}
+	if replays == 0 {
+		add("record it, to replay it afterwards", "rig", "run", "-record=fail", c.File)
+	}
+	if capture := path.Join(c.Dir, record.CaptureFile); there(dir, capture) {
+		add("list its packets", "rig", "decode", path.Join("runs", folder, capture))
+	}
+	return list
 }
 
 func folderName(dir string) string {
@@ -200,12 +304,13 @@ func folderName(dir string) string {
 	return filepath.Base(dir)
 }
 
-func newFailure(f *record.Failure) *failureView {
+// newFailure makes a failure ready. times are those of the nodes' lines, as timesOf gives them.
+func newFailure(f *record.Failure, times map[string]map[string]float64) *failureView {
 	if f == nil {
 		return nil
 	}
 	v := &failureView{
-		Result:   class(f.Reason.Info().Result),
+		Result: class(f.Reason.Info().Result), Headline: short(firstLine(f.Headline())),
 		Position: label(f.Position()), Text: short(f.Text), Node: label(f.Node), Reason: label(string(f.Reason)),
 		Meaning: f.Reason.Info().Meaning, Awaited: short(f.Awaited), Next: short(f.NextStep()),
 	}
@@ -223,7 +328,7 @@ func newFailure(f *record.Failure) *failureView {
 	for _, node := range slices.Sorted(maps.Keys(f.Tail)) {
 		t := tail{Node: label(node), More: max(0, len(f.Tail[node])-tailLines)}
 		for _, line := range f.Tail[node][t.More:] {
-			t.Lines = append(t.Lines, short(line))
+			t.Lines = append(t.Lines, short(inScenarioTime(line, times[node])))
 		}
 		v.Tails = append(v.Tails, t)
 	}

@@ -13,6 +13,7 @@ package webreport
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
@@ -145,7 +146,8 @@ func writeData(w io.Writer, i int, d *detail) error {
 	return err
 }
 
-// inOrder returns the indices of scenarios as they are listed: what asks for somebody's attention first, else as they were planned.
+// inOrder returns the indices of scenarios as they are listed: what asks for somebody's attention first, then the others by area; else as they were
+// planned.
 func inOrder(all []record.ScenarioSummary) []int {
 	order := make([]int, len(all))
 	for i := range order {
@@ -153,10 +155,8 @@ func inOrder(all []record.ScenarioSummary) []int {
 	}
 	rank := func(i int) int {
 		switch r := all[i].Result; {
-		case r == record.Passed:
-			return 3
 		case r.Green():
-			return 4
+			return 3
 		case r == record.Interrupted:
 			return 2
 		case r == record.Repaired || r == record.Unproven:
@@ -164,7 +164,12 @@ func inOrder(all []record.ScenarioSummary) []int {
 		}
 		return 0
 	}
-	slices.SortStableFunc(order, func(a, b int) int { return rank(a) - rank(b) })
+	slices.SortStableFunc(order, func(a, b int) int {
+		if by := cmp.Compare(rank(a), rank(b)); by != 0 || !all[a].Result.Green() {
+			return by
+		}
+		return strings.Compare(area(&all[a]), area(&all[b]))
+	})
 	return order
 }
 
