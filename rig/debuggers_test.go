@@ -187,6 +187,44 @@ func TestReadThroughABreakpoint(t *testing.T) {
 	goesOn(t, r, run)
 }
 
+// A program that is started anew under the debugger stands before its main function, and has done nothing yet.
+func TestFromTheStart(t *testing.T) {
+	run := unique("from-the-start")
+	r := startRun(t, "# Somebody debugs.\nup\nmarker A 'session ok node-b'\nmarker -within 4m A '^enough$'\n", "-name", run)
+	r.await("marker -within 4m")
+	d := startDebugger(t, run, "dlv", "-fresh", "B", "dsoftbusd")
+	conn, err := net.Dial("tcp", d.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	delve := jsonrpc.NewClient(conn)
+	defer delve.Close()
+	const function = "main.main"
+	var stopped struct {
+		State struct {
+			CurrentThread struct {
+				Function struct {
+					Name string `json:"name"`
+				} `json:"function"`
+			} `json:"currentThread"`
+		}
+	}
+	if err := errors.Join(
+		delve.Call("RPCServer.CreateBreakpoint", map[string]any{"Breakpoint": map[string]any{"functionName": function, "line": -1}}, &struct{}{}),
+		delve.Call("RPCServer.Command", map[string]string{"name": "continue"}, &stopped),
+	); err != nil {
+		t.Fatal(err)
+	}
+	if got := stopped.State.CurrentThread.Function.Name; got != function {
+		t.Errorf("it stands in %q, want %s", got, function)
+	}
+	if err := delve.Close(); err != nil {
+		t.Error(err)
+	}
+	d.ends()
+	goesOn(t, r, run)
+}
+
 // The same for the kernel, by the protocol of gdb.
 func TestKernelInGDB(t *testing.T) {
 	run := unique("kernel-in-gdb")

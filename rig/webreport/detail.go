@@ -376,7 +376,7 @@ func (d *detail) addTicks(ticks []Tick) {
 	}
 }
 
-// cuts returns the places in Faults of those that stop a packet on its way, or may.
+// cuts returns the places in Faults of those that stop a packet on its way, or may, and notes in these where they do.
 func (d *detail) cuts(t *Tick) (cuts []int) {
 	from, to := label(t.From), label(t.To)
 	everybody := to == "" || to == decode.All

@@ -58,8 +58,6 @@ type group struct {
 	Counts  []count
 	Seconds string // all together
 	Rows    []row
-
-	seconds float64
 }
 
 // A command is one to copy.
