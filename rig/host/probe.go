@@ -13,6 +13,7 @@ import (
 	"dsoftbus-rig/rig/guest"
 	"dsoftbus-rig/rig/lan"
 	"dsoftbus-rig/rig/machine"
+	"dsoftbus-rig/rig/pace"
 	"dsoftbus-rig/rig/worker"
 
 	"golang.org/x/sys/unix"
@@ -26,11 +27,11 @@ const (
 )
 
 const (
-	// firstByte is how long an accelerated machine may be silent. Its kernel
-	// speaks within 0.2 s; a broken /dev/kvm lets it spin for ever before its
-	// first word.
+	// firstByte is how long an accelerated machine may be silent on an idle host.
+	// Its kernel speaks within 0.2 s; a broken /dev/kvm lets it spin for ever
+	// before its first word.
 	firstByte = 4 * time.Second
-	// probeBoot bounds the boot that is measured.
+	// probeBoot bounds the boot that is measured, on an idle host.
 	probeBoot = 60 * time.Second
 )
 
@@ -74,7 +75,10 @@ func work(d time.Duration) time.Duration {
 // boot boots one machine without a network and returns how long its agent took to
 // answer.
 func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, probeBoot, fmt.Errorf("a probe machine was not up within %s", probeBoot))
+	slowness := pace.Slowness()
+	within := func(d time.Duration) time.Duration { return time.Duration(float64(d) * slowness) }
+	limit := within(probeBoot)
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("a probe machine was not up within %s", limit))
 	defer cancel()
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -109,11 +113,11 @@ func boot(ctx context.Context, hw machine.Hardware) (time.Duration, error) {
 		}
 	})
 	if hw.Accel == "kvm" {
-		silent := time.AfterFunc(firstByte, func() {
+		silent := time.AfterFunc(within(firstByte), func() {
 			select {
 			case <-spoken:
 			default:
-				fail(fmt.Errorf("a probe machine printed nothing within %s", firstByte))
+				fail(fmt.Errorf("a probe machine printed nothing within %s", within(firstByte)))
 			}
 		})
 		defer silent.Stop()

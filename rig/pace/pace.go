@@ -25,9 +25,16 @@ type Pace struct {
 	Clock     float64 // for each second by the clock: less, as far as others take the processor
 }
 
-// Usual is the pace, in spins a second, of an idle host of the kind that limits of
-// tests are made for: a core of a present-day server.
-const Usual = 4000
+// usual is the pace, in spins a second, of an idle host of the usual kind: a core of a
+// present-day server.
+const usual = 4000
+
+// mostSlowness bounds Slowness: what hangs has to end on every host.
+const mostSlowness = 10
+
+// Slowness returns how many times longer work takes at the moment than on an idle host
+// of the usual kind, from 1 to 10. What counts as hung there is multiplied by it.
+func Slowness() float64 { return min(mostSlowness, max(1, usual/Now().Clock)) }
 
 // Now measures the pace for as long as a glance.
 func Now() Pace {

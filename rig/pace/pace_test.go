@@ -8,4 +8,7 @@ func TestNow(t *testing.T) {
 	if p.Clock <= 0 || p.Processor < 0.99*p.Clock { // the two clocks are read one after the other
 		t.Errorf("%+v", p)
 	}
+	if s := Slowness(); !(s >= 1 && s <= mostSlowness) {
+		t.Error(s)
+	}
 }
