@@ -322,7 +322,7 @@ func TestCacheWaitEndsWithContext(t *testing.T) {
 	holder.close()
 	// The one that gave up must not sit on the lock, which it gets at some time
 	// when nobody has it.
-	soon, cancelSoon := context.WithTimeout(t.Context(), 10*time.Second)
+	soon, cancelSoon := context.WithTimeout(t.Context(), time.Minute)
 	defer cancelSoon()
 	for range 100 {
 		c, err := openCache(soon, dir, new(said).log)
