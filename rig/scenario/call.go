@@ -192,6 +192,10 @@ func (c *call) each(f func(name string) error) error {
 		wg.Go(func() { errs[i] = f(name) })
 	}
 	wg.Wait()
+	if i := slices.Index(errs, nil); c.st.not && !c.command.inverts && i >= 0 && len(errs) > 1 {
+		return &stepError{reason: c.unexpected(), node: c.nodes[i], trouble: true,
+			err: fmt.Errorf("it succeeded on node %s, and '!' says that it must fail on every node", c.nodes[i])}
+	}
 	errs = slices.DeleteFunc(errs, func(err error) bool { return err == nil })
 	if len(errs) < 2 {
 		return errors.Join(errs...)

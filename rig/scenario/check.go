@@ -15,7 +15,7 @@ func Check(s *Script) error {
 	if s.refused {
 		return problems
 	}
-	k := &checker{commands: Commands(), scope: newScope(workStandIn), report: func(p Problem) { problems = append(problems, p) }}
+	k := &checker{commands: Commands(), scope: newScope(workStandIn), digests: map[string]int{}, report: func(p Problem) { problems = append(problems, p) }}
 	k.scope.programs = s.programs
 	k.script(s)
 	return problems.err()
@@ -27,6 +27,9 @@ type checker struct {
 	commands *Registry
 	scope    *scope
 	report   func(Problem)
+	ended    *Statement     // it ends every run of the script; nil: none does
+	begun    string         // a budget that has begun in the statement before; empty: none
+	digests  map[string]int // variables that sha256 has set and nothing has used, by line
 }
 
 func (k *checker) script(s *Script) {
@@ -45,21 +48,12 @@ func (k *checker) script(s *Script) {
 				Next:   fmt.Sprintf("declare it with `node %s` before `up`, or rename the folder", folder)})
 		}
 	}
-	statements := 0
 	for _, sec := range s.Sections {
 		for _, st := range sec.Statements {
 			k.statement(st)
-			statements++
 		}
 	}
-	if statements == 0 {
-		k.report(Problem{File: s.File, Reason: "the scenario has no command",
-			Next: "write commands in front of the first fixture, one a line, beginning with `up`"})
-	}
-	for name, line := range k.scope.budgets {
-		k.report(Problem{File: s.File, Line: line,
-			Reason: fmt.Sprintf("budget %q never ends", name), Next: "end it with `budget -end " + name + "`"})
-	}
+	k.whole(s)
 }
 
 func (k *checker) problem(st *Statement, f *fault) {
@@ -70,10 +64,8 @@ func (k *checker) problem(st *Statement, f *fault) {
 
 // statement checks one statement and takes over what it changes.
 func (k *checker) statement(st *Statement) {
-	for _, g := range st.conditions {
-		_, _, f := findCondition(g.tag)
-		k.problem(st, f)
-	}
+	k.behind(st)
+	k.conditions(st)
 	if st.name == "" {
 		return
 	}
@@ -131,6 +123,9 @@ func (k *checker) variables(st *Statement) {
 	var seen []string
 	for _, w := range st.args {
 		for _, p := range w.parts {
+			if p.variable {
+				delete(k.digests, p.text)
+			}
 			if !p.variable || k.scope.vars[p.text] || slices.Contains(seen, p.text) {
 				continue
 			}
@@ -181,6 +176,9 @@ func (k *checker) effects(st *Statement, cmd *command, b *binding) {
 		case variable:
 			if name, ok := a.word.constant(); ok && checkVariable(k.scope, name) == nil {
 				k.scope.vars[name] = true
+				if k.digests != nil {
+					k.digests[name] = st.Line
+				}
 			}
 		case newFile:
 			rel, f := k.scope.relative(text)
@@ -191,12 +189,15 @@ func (k *checker) effects(st *Statement, cmd *command, b *binding) {
 			}
 		}
 	}
+	if cmd.name != "budget" {
+		k.begun = ""
+	}
 	if st.background {
 		k.job(st)
 		return
 	}
 	if cmd.output {
-		k.scope.output = true
+		k.scope.output, k.scope.printing = true, nil
 	}
 }
 
@@ -209,6 +210,9 @@ func (k *checker) job(st *Statement) {
 		}
 	}
 	k.scope.jobs = append(k.scope.jobs, jobReference{name: st.job, line: st.Line})
+	if cmd := k.commands.commands[st.name]; cmd != nil && cmd.output {
+		k.scope.printing = st
+	}
 }
 
 // assume notes what a statement that was not understood may have changed, so that
@@ -244,7 +248,7 @@ func (k *checker) assume(st *Statement, likely string) {
 // allUp notes that every node is up from this statement on.
 func (k *checker) allUp(st *Statement) {
 	for _, name := range k.scope.nodes {
-		k.scope.up[name] = true
+		k.scope.bringUp(name)
 	}
 	if k.scope.upLine == 0 {
 		k.scope.upLine = st.Line

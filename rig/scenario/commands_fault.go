@@ -29,7 +29,7 @@ func isImpairment(s string) bool {
 
 // step is a duration with its sign written out.
 var clockStep = &kind{check: func(_ *scope, s string) *fault {
-	if _, err := time.ParseDuration(s); err != nil || (s[0] != '+' && s[0] != '-') {
+	if d, err := time.ParseDuration(s); err != nil || (s[0] != '+' && s[0] != '-') || d == 0 {
 		return faultf("write +1h, -24h, …", "bad step %q", s)
 	}
 	return nil
@@ -52,6 +52,7 @@ func faultCommands() []command {
 	return []command{
 		{
 			name:    "link",
+			acts:    true,
 			summary: "the cable of a node: pulled and plugged in again, or what happens to all it sends",
 			detail: "WHAT is `down`, `up` or `clear`, or some of `delay=D` `jitter=D` `loss=P%` `dup=P%` `reorder=P%` `corrupt=P%` `rate=N` (`500kbit`, `10mbit`), which " +
 				"together take the place of what was there before. `clear` ends all faults of this cable. The host's kernel does it, or, where that lacks netem, the node's own; the record says which. " +
@@ -85,6 +86,7 @@ func faultCommands() []command {
 		},
 		{
 			name:    "block",
+			acts:    true,
 			summary: "drops frames that go from one node to another, one way",
 			detail:  "With `tcp` or `udp` only those from or to PORT: what clients send to a service, or what a service answers. Without, every frame, ARP too.",
 			forms: []form{
@@ -105,6 +107,7 @@ func faultCommands() []command {
 		},
 		{
 			name:    "unblock",
+			acts:    true,
 			summary: "ends a block, or all of them",
 			forms: []form{
 				{flags: []flag{within}},
@@ -124,6 +127,7 @@ func faultCommands() []command {
 		},
 		{
 			name:     "partition",
+			acts:     true,
 			summary:  "no frame crosses, until `heal`; the rig is cut off, too",
 			forms:    []form{{flags: []flag{within, maybe}}},
 			prefixes: "!?", deadline: waitDeadline,
@@ -133,6 +137,7 @@ func faultCommands() []command {
 		},
 		{
 			name:     "heal",
+			acts:     true,
 			summary:  "ends all faults of the network",
 			forms:    []form{{flags: []flag{within}}},
 			prefixes: "?", deadline: waitDeadline,
@@ -142,6 +147,7 @@ func faultCommands() []command {
 		},
 		{
 			name:     "clock",
+			acts:     true,
 			summary:  "steps a node's wall clock",
 			detail:   "Clocks that count from the node's boot, and timers on them, go on as they did.",
 			forms:    []form{{flags: []flag{within}, args: []argument{{name: "NODE", kind: nodeList}, {name: "+D|-D", kind: clockStep}}}},

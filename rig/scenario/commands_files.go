@@ -16,6 +16,7 @@ func fileCommands() []command {
 	return []command{
 		{
 			name:    "cat",
+			idle:    true,
 			summary: "prints files to `stdout`",
 			forms:   []form{{args: []argument{{name: "FILE", kind: readable, repeat: true}}}},
 
@@ -24,6 +25,7 @@ func fileCommands() []command {
 		},
 		{
 			name:    "cp",
+			idle:    true,
 			summary: "copies files of `$WORK`, or `stdout` or `stderr`, to a file or into a folder",
 			detail:  "Folders above DEST are made. DEST is a folder if it exists as one, ends in a slash, or several files are copied.",
 			forms:   []form{{args: []argument{{name: "FILE", kind: readable, repeat: true}, {name: "DEST", kind: destination}}}},
@@ -46,6 +48,7 @@ func fileCommands() []command {
 		},
 		{
 			name:    "sha256",
+			idle:    true,
 			summary: "sets an environment variable to a file's digest",
 			forms:   []form{{args: []argument{{name: "VAR", kind: variable}, {name: "FILE", kind: readable}}}},
 			run:     runSHA256,

@@ -3,6 +3,8 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -39,14 +41,19 @@ func flowCommands() []command {
 				name, _ := b.args[0].word.constant()
 				if b.form == 0 {
 					k.scope.budgets[name] = st.Line
-				} else {
-					delete(k.scope.budgets, name)
+					k.begun = name
+					return
 				}
+				if k.begun == name {
+					k.problem(st, faultf("put the lines in between that it is about", "budget %q has no line in it", name))
+				}
+				delete(k.scope.budgets, name)
 			},
 			run: runBudget,
 		},
 		{
 			name:    "env",
+			idle:    true,
 			summary: "sets variables, or prints them to `stdout`: those that are named, or all",
 			forms:   []form{{args: []argument{{name: "NAME[=VALUE]", kind: assignment, optional: true, repeat: true}}}},
 			output:  true,
@@ -55,6 +62,7 @@ func flowCommands() []command {
 		},
 		{
 			name:    "echo",
+			idle:    true,
 			summary: "prints its arguments to `stdout`",
 			forms:   []form{{args: []argument{{name: "TEXT", kind: anyText, optional: true, repeat: true}}}},
 			output:  true,
@@ -65,6 +73,7 @@ func flowCommands() []command {
 		},
 		{
 			name:    "sleep",
+			idle:    true,
 			summary: "does nothing for D, which is not scaled",
 			detail:  "To wait for something use `marker`, `wait` or the prefix `*`, which go on as soon as it is there.",
 			forms:   []form{{args: []argument{{name: "D", kind: duration}}}},
@@ -83,18 +92,21 @@ func flowCommands() []command {
 		},
 		{
 			name:    "skip",
+			idle:    true,
 			summary: "ends the script here: the scenario does not apply",
 			forms:   why,
 			run:     func(_ context.Context, c *call) error { return &End{Skip: true, Why: c.arg("WHY")} },
 		},
 		{
 			name:    "break",
+			idle:    true,
 			summary: "in an interactive or paused run: hands over the prompt here; otherwise a no-op",
 			forms:   []form{{}},
 			run:     func(context.Context, *call) error { return nil }, // the player has stood still before it
 		},
 		{
 			name:    "help",
+			idle:    true,
 			summary: "prints what the named commands do, or the list of all, to `stdout`",
 			forms: []form{{args: []argument{{name: "COMMAND", optional: true, repeat: true,
 				kind: &kind{words: func(*scope) []string { return Commands().Names() }}}}}},
@@ -142,6 +154,7 @@ func checkEnv(k *checker, st *Statement, b *binding) {
 	for _, a := range b.args {
 		name, _, set := strings.Cut(textOf(a.word), "=")
 		if text, constant := a.word.constant(); constant && !set {
+			delete(k.digests, text)
 			if k.scope.vars[text] {
 				continue
 			}
@@ -195,13 +208,29 @@ func runBudget(_ context.Context, c *call) error {
 		e.budgets[name] = budget{start: time.Now(), clock: clock, spent: clock.spent(), limit: limit{written: d, work: mostWork, slowdown: e.cfg.Slowdown}}
 		return nil
 	}
-	b, ok := e.budgets[name]
-	if !ok { // its beginning is behind a condition that is not met
+	if _, ok := e.budgets[name]; !ok { // its beginning is behind a condition that is not met
 		return nil
 	}
+	return e.endBudget(name, c.teller)
+}
+
+// endBudgets ends the budgets whose end the script has not come to: behind a
+// condition that is not met, or behind the `stop` that ended it.
+func (e *Engine) endBudgets() error {
+	for _, name := range slices.Sorted(maps.Keys(e.budgets)) {
+		if err := e.endBudget(name, &teller{to: e.emit, step: e.steps}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// endBudget records what the steps of a budget took, and compares it with the limit.
+func (e *Engine) endBudget(name string, t *teller) error {
+	b := e.budgets[name]
 	delete(e.budgets, name)
 	took := time.Since(b.start) - (b.clock.spent() - b.spent)
-	c.teller.emit(record.Event{Kind: record.KindBudget, Name: name, Seconds: record.Seconds(took),
+	t.emit(record.Event{Kind: record.KindBudget, Name: name, Seconds: record.Seconds(took),
 		Limit: record.Seconds(b.limit.scaled())})
 	if took > b.limit.scaled() {
 		return &stepError{reason: record.OverBudget, awaited: fmt.Sprintf("budget %q to end within %s", name, b.limit),

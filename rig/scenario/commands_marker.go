@@ -13,12 +13,13 @@ import (
 )
 
 func markerCommands() []command {
-	fromStart := flag{name: "from", value: "start", kind: oneOf("start"), summary: "look at the whole log, not only behind the cursor"}
+	fromStart := flag{name: "from", value: "start", kind: oneOf("start"), summary: "look at the whole log, not only at what is new"}
 	return []command{
 		{
 			name:    "marker",
 			summary: "waits until a line of that node matches",
-			detail: "Each node has a cursor: a match moves it behind that line, so a sequence of `marker`s is an ordered ladder; " +
+			detail: "Each node has a cursor: a match moves it behind that line, so a sequence of `marker`s is an ordered ladder. " +
+				"A line counts only if it came since the last command that does something to nodes or their network began (`kill`, `crash`, `link`, …). " +
 				"`-from start` looks at the whole log. With `!`: no match may appear within D, and every line was looked at: " +
 				"where one was lost, or is no longer kept (64 MiB of a node's last lines are), the step fails.\n" +
 				"With `*` for NODE every node must have such a line. `-count N` waits for the N-th matching line.",
@@ -31,6 +32,13 @@ func markerCommands() []command {
 				args: []argument{{name: "NODE", kind: nodeList}, {name: "REGEXP", kind: pattern}},
 			}},
 			prefixes: "!?", inverts: true, background: true, deadline: waitDeadline,
+			check: func(k *checker, st *Statement, b *binding) {
+				for _, node := range k.nodes(b) {
+					if st.not && k.scope.paused[node] {
+						k.problem(st, faultf("`resume` it first", "marker: node %s is paused here and prints nothing, whatever is wrong", node))
+					}
+				}
+			},
 			run: runMarker,
 		},
 		{
@@ -54,11 +62,15 @@ func markerCommands() []command {
 		},
 		{
 			name: "allow",
+			idle: true,
 			summary: "expects lines that would otherwise fail the run at once " +
 				"(reports of a kernel or a program, `SELFTEST: … FAIL`)",
-			detail: "docs/reports.md lists them.",
-			forms:  []form{{args: []argument{{name: "REGEXP", kind: pattern}}}},
-			run:    runAllow,
+			detail: "docs/reports.md lists them. When no such line has come by its end the scenario is unproven, but for `-maybe`.",
+			forms: []form{{
+				flags: []flag{{name: "maybe", summary: "no such line need come"}},
+				args:  []argument{{name: "REGEXP", kind: pattern}},
+			}},
+			run: runAllow,
 		},
 	}
 }
@@ -70,9 +82,36 @@ func runAllow(_ context.Context, c *call) error {
 	}
 	e := c.engine
 	e.mu.Lock()
-	e.allowed = append(e.allowed, re)
+	e.allowed = append(e.allowed, allowance{re: re, maybe: c.has("maybe")})
 	e.mu.Unlock()
 	return nil
+}
+
+// unneeded returns what was allowed and never came, each in half a sentence.
+func (e *Engine) unneeded() []string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var idle []string
+	for _, a := range e.allowed {
+		if !a.maybe && !e.came(a.re) {
+			idle = append(idle, fmt.Sprintf("no line that matches %q has come, which is allowed", a.re))
+		}
+	}
+	return idle
+}
+
+// came reports whether a node has printed a line that matches.
+func (e *Engine) came(re *regexp.Regexp) bool {
+	for _, name := range e.cfg.World.Names() {
+		if log := e.cfg.World.Log(name); log != nil {
+			for _, l := range log.Lines(0, log.Len()) {
+				if re.MatchString(l.Text) {
+					return true
+				}
+			}
+		}
+	}
+	return false
 }
 
 func runMarker(ctx context.Context, c *call) error {
@@ -95,9 +134,13 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 	if c.has("from") {
 		from = 0
 	}
+	acted := e.lastAct()
+	if c.st.not || c.has("from") {
+		acted = act{} // a line that must not come must not have come either
+	}
 	left := c.count(1)
 	last, err := log.Wait(ctx, from, func(l console.Line) bool {
-		if !re.MatchString(l.Text) {
+		if !re.MatchString(l.Text) || l.Time.Before(acted.began) {
 			return false
 		}
 		c.told(node, l)
@@ -133,7 +176,12 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 	if n := c.count(1); n > 1 {
 		came = fmt.Sprintf(", only %d came", n-left)
 	}
-	return missing(ctx, node, awaited, came+"; "+sinceCursor(log, from)+unseen, missedMarker(log, cursor, c.arg("REGEXP"), re), err)
+	next := missedMarker(log, cursor, c.arg("REGEXP"), re)
+	if l, stale := staleMarker(log, cursor, acted.began, re); stale {
+		next = fmt.Sprintf("Such a line came before line %d (`%s`) began (%s), and `marker` looks at what came from then on: move this line up, or give it -from start.",
+			acted.statement.Line, acted.statement.Text, showLine(l))
+	}
+	return missing(ctx, node, awaited, came+"; "+sinceCursor(log, from)+unseen, next, err)
 }
 
 // missing is the error of a wait for lines of a node that ended with err, without
@@ -275,6 +323,30 @@ func takenLiterally(log *console.Log, cursor int, pattern string) string {
 		}
 	}
 	return ""
+}
+
+// staleMarker returns a line behind the cursor that matches, but came before the
+// script did what it has done last.
+func staleMarker(log *console.Log, cursor int, began time.Time, re *regexp.Regexp) (console.Line, bool) {
+	for _, l := range log.Lines(cursor, log.Len()) {
+		if re.MatchString(l.Text) && l.Time.Before(began) {
+			return l, true
+		}
+	}
+	return console.Line{}, false
+}
+
+// acts notes that a statement of the script does something to nodes or the network.
+func (e *Engine) acts(st *Statement, began time.Time) {
+	e.markers.Lock()
+	defer e.markers.Unlock()
+	e.acted = act{statement: st, began: began}
+}
+
+func (e *Engine) lastAct() act {
+	e.markers.Lock()
+	defer e.markers.Unlock()
+	return e.acted
 }
 
 func (e *Engine) cursor(node string) int {

@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,6 +18,7 @@ func nodeCommands() []command {
 	return []command{
 		{
 			name:    "node",
+			idle:    true,
 			summary: "declares a third (fourth, …) node before `up`",
 			detail:  "A and B are always there. NODE is a capital letter, then capital letters and digits, eight at most.",
 			forms:   []form{{args: []argument{{name: "NODE", kind: newNode}}}},
@@ -53,7 +55,7 @@ func nodeCommands() []command {
 				}
 				for _, a := range b.args {
 					if name, known := k.scope.value(a.word); known && name != "*" {
-						k.scope.up[name] = true
+						k.scope.bringUp(name)
 						continue
 					}
 					k.allUp(st)
@@ -83,6 +85,7 @@ func nodeCommands() []command {
 		},
 		{
 			name:    "stop",
+			acts:    true,
 			summary: "ends the script here; with a node and a program it ends that service and waits until it has",
 			detail:  "A script that is ended this way passes. Only the form that ends a service takes prefixes.",
 			forms: []form{
@@ -100,6 +103,7 @@ func nodeCommands() []command {
 		},
 		{
 			name:    "kill",
+			acts:    true,
 			summary: "sends a signal to a service, SIGKILL unless told otherwise",
 			forms: []form{{
 				flags: []flag{within, {name: "s", value: "SIGNAL", kind: signal, summary: "the signal, with or without SIG"}},
@@ -182,21 +186,17 @@ func checkStop(k *checker, st *Statement, b *binding) {
 	if st.not || st.may || st.retry {
 		k.problem(st, faultf("leave it out", "a prefix makes no sense in front of `stop` when it ends the script"))
 	}
-	if len(b.args) == 0 {
-		return
+	why, known := "", true
+	if len(b.args) > 0 {
+		why, known = k.scope.value(b.args[0].word)
 	}
-	why, known := k.scope.value(b.args[0].word)
-	if !known {
-		return
-	}
-	isNode := k.scope.declared(why) == nil || why == "*"
-	isService := false
-	for _, s := range services {
-		isService = isService || s == why
-	}
-	if isNode || isService {
+	if known && (k.scope.declared(why) == nil || why == "*" || slices.Contains(services, why)) {
 		k.problem(st, faultf("write `stop NODE PROGRAM` to end a service, or give the reason in other words",
 			"`stop %s` would end the script", why))
+		return
+	}
+	if len(st.conditions) == 0 {
+		k.ended = st
 	}
 }
 

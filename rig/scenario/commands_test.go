@@ -78,13 +78,13 @@ lines
 		reason record.Reason
 		text   string
 	}{
-		{"pull A /missing x", record.StepFailed, "node A: pull /missing: /missing: no such file"},
+		{"pull A /missing note.txt", record.StepFailed, "node A: pull /missing: /missing: no such file"},
 		{"cp note.txt note.txt/x", record.StepFailed, "cp: make folder note.txt: file exists"},
 		{"[kvm] cp note.txt new\ncat new", record.StepFailed, "open new: no such file or directory"},
-		{"[kvm] cp note.txt new\nsha256 X new", record.StepFailed, "sha256: open new: no such file or directory"},
+		{"[kvm] cp note.txt new\nsha256 X new\necho $X", record.StepFailed, "sha256: open new: no such file or directory"},
 	} {
 		b := newBench(t, nil)
-		b.fails("up\n"+tt.script+"\n-- note.txt --\nx\n", tt.reason, 2+strings.Count(tt.script, "\n"), tt.text)
+		b.fails("up\n"+tt.script+"\n-- note.txt --\nx\n", tt.reason, 2+strings.Count(strings.TrimSuffix(tt.script, "\necho $X"), "\n"), tt.text)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestMatching(t *testing.T) {
 		{"cmp stdout lines", ""},
 	} {
 		b := newBench(t, nil)
-		script := "up\nexec A lines\n" + tt.script + "\n-- note --\nx\nz\n-- same --\nx\nz\n-- other --\nx\nq\n-- lines --\none\ntwo\n-- blank --\n\nx\n\n-- unended --\nx\ny"
+		script := "up\nexec A lines\n" + tt.script + "\ncat note same other lines blank unended\n-- note --\nx\nz\n-- same --\nx\nz\n-- other --\nx\nq\n-- lines --\none\ntwo\n-- blank --\n\nx\n\n-- unended --\nx\ny"
 		b.world.programs["lines"] = func(_ context.Context, _ []string, stdout, _ writer) (int, error) {
 			_, err := stdout.Write([]byte("one\ntwo\n"))
 			return 0, err
@@ -224,7 +224,7 @@ func TestWire(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, nil)
 				b.world.tcp = tt.tcp
-				out := b.run(t.Context(), "node C\nup\n"+tt.script+"\n-- abcd --\nhex\n")
+				out := b.run(t.Context(), "node C\nup\n"+tt.script+"\ncat abcd\n-- abcd --\nhex\n")
 				if tt.text == "" && out.Result != record.Passed {
 					t.Fatalf("result %s: %v", out.Result, out.Failure)
 				}
@@ -263,8 +263,8 @@ func TestLongAnswers(t *testing.T) {
 
 func TestEnvironment(t *testing.T) {
 	b := newBench(t, nil)
-	b.passes("env X=1 Y=a=b\nenv X=$X$X\nenv X\nstdout ^X=11$\nenv\nstdout '^A_ID=node-a$'\nstdout ^Y=a=b$\nstdout ^WORK=$WORK$\necho $X '$X' ${X}5\nstdout '^11 [$]X 115$'\n")
-	b.fails("[kvm] env Z=1\nenv Z\n", record.Invalid, 2, "variable $Z is not set")
+	b.passes("up\nenv X=1 Y=a=b\nenv X=$X$X\nenv X\nstdout ^X=11$\nenv\nstdout '^A_ID=node-a$'\nstdout ^Y=a=b$\nstdout ^WORK=$WORK$\necho $X '$X' ${X}5\nstdout '^11 [$]X 115$'\n")
+	b.fails("up\n[kvm] env Z=1\nenv Z\n", record.Invalid, 3, "variable $Z is not set")
 }
 
 func TestHelpCommand(t *testing.T) {

@@ -53,6 +53,11 @@ func textCommands() []command {
 			forms:   []form{{args: []argument{{name: "FILE1", kind: readable}, {name: "FILE2", kind: readable}}}},
 
 			prefixes: "!?", inverts: true,
+			check: func(k *checker, st *Statement, b *binding) {
+				if k.scope.sameFile(b.args[0].word, b.args[1].word) {
+					k.problem(st, faultf("name two", "cmp: a file is always equal to itself"))
+				}
+			},
 			run: runCmp,
 		},
 	}

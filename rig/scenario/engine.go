@@ -70,8 +70,10 @@ type Engine struct {
 	numbers  *atomic.Int64 // of steps, which visitors count on
 	steps    int           // number of the last step
 	lines    int           // number of the last line given to Do
+	proved   bool          // a statement that can fail has run
 	running  bool
 	last     output // what the last command left in stdout and stderr
+	printed  bool   // a command has left that
 	jobs     []*backgroundJob
 	vars     map[string]string // set by the scenario
 	budgets  map[string]budget
@@ -87,17 +89,31 @@ type Engine struct {
 
 	markers sync.Mutex
 	cursors map[string]int // per node, the Seq its next marker looks at first
+	acted   act            // what the script has done last
 
 	events *sync.Mutex        // held while Emit runs
 	hears  func(record.Event) // gets the events of the line that was given to Do; guarded by events
 
 	mu        sync.Mutex
-	allowed   []*regexp.Regexp
+	allowed   []allowance
 	fatal     *NodeError
 	reports   int                     // that have begun, see Suspect
 	told      chan struct{}           // closed when there are none; nil when nobody waits for that
 	steppedIn []string                // what persons did
 	cancel    context.CancelCauseFunc // ends what is running; nil when nothing is
+}
+
+// An act is a statement that does something to nodes or the network, and when it
+// began.
+type act struct {
+	statement *Statement // nil: there was none
+	began     time.Time
+}
+
+// An allowance is a line that does not end the scenario.
+type allowance struct {
+	re    *regexp.Regexp
+	maybe bool // it need not come
 }
 
 // A budget is one that has begun.
@@ -204,9 +220,18 @@ func (e *Engine) end(ctx context.Context, st *Statement, err error) Outcome {
 		f := e.failure(ctx, st, e.steps, err)
 		return Outcome{Result: f.Reason.Info().Result, Failure: f}
 	}
-	if err := e.proven(ctx); err != nil && out.Result == record.Passed {
-		f := e.failure(ctx, st, e.steps, err)
-		return Outcome{Result: f.Reason.Info().Result, Failure: f}
+	if out.Result == record.Passed {
+		err := e.endBudgets()
+		if err == nil {
+			err = e.proven(ctx)
+		}
+		if err != nil {
+			f := e.failure(ctx, st, e.steps, err)
+			return Outcome{Result: f.Reason.Info().Result, Failure: f}
+		}
+	}
+	if out.Result == record.Passed && !e.proved {
+		return Outcome{Result: record.Skipped, Why: "no line that can fail has run: the conditions of all of them are not met"}
 	}
 	if did := e.whatPersonsDid(); len(did) > 0 && out.Result == record.Passed {
 		return Outcome{Result: record.Repaired, Why: strings.Join(did, "; ")}
@@ -218,7 +243,8 @@ func (e *Engine) end(ctx context.Context, st *Statement, err error) Outcome {
 // at once.
 const countWait = 10 * time.Second
 
-// proven returns nil when every fault of the scenario has touched something.
+// proven returns nil when every fault of the scenario has touched something, and
+// every line that it allows has come.
 func (e *Engine) proven(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Duration(float64(countWait)*max(e.cfg.Slowdown, 1)))
 	defer cancel()
@@ -226,7 +252,7 @@ func (e *Engine) proven(ctx context.Context) error {
 	if err != nil {
 		return failed(record.StepFailed, "count what faults have touched: %w", err)
 	}
-	if len(idle) > 0 {
+	if idle = append(idle, e.unneeded()...); len(idle) > 0 {
 		return failed(record.NeverTouched, "%s", strings.Join(idle, "; "))
 	}
 	return nil
@@ -321,7 +347,7 @@ func (e *Engine) Complete(line string, pos int) (start int, words []string) {
 // the failure takes the log's end along. The first call counts.
 func (e *Engine) Fail(ne *NodeError) {
 	e.mu.Lock()
-	expected := ne.Text != "" && slices.ContainsFunc(e.allowed, func(re *regexp.Regexp) bool { return re.MatchString(ne.Text) })
+	expected := ne.Text != "" && slices.ContainsFunc(e.allowed, func(a allowance) bool { return a.re.MatchString(ne.Text) })
 	if !expected && e.fatal == nil {
 		e.fatal = ne
 		if e.cancel != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -302,7 +303,8 @@ func TestRetry(t *testing.T) {
 
 func TestConditions(t *testing.T) {
 	b := newBench(t, nil)
-	b.passes(`[kvm] echo kvm
+	b.passes(`up
+[kvm] echo kvm
 [tcg] echo tcg
 [!tcg] echo not-tcg
 [!kvm] [arch:amd64] echo both
@@ -322,7 +324,7 @@ func TestEnds(t *testing.T) {
 		result      record.Result
 	}{
 		{"echo", "", record.Passed},
-		{"stop\nexec A false", "", record.Passed},
+		{"[tcg] stop\nexec A false", "", record.Passed},
 		{"stop 'that is all'", "that is all", record.Passed},
 		{"skip", "", record.Skipped},
 		{"skip 'needs kvm'\nexec A false", "needs kvm", record.Skipped},
@@ -371,7 +373,7 @@ func TestNewNeedsAFolder(t *testing.T) {
 
 func TestFixturesArePlaced(t *testing.T) {
 	b := newBench(t, nil)
-	b.passes("echo\n-- B/packages/x --\non B\n-- a/b/c --\ndeep\n")
+	b.passes("up\ncat a/b/c\n-- B/packages/x --\non B\n-- a/b/c --\ndeep\n")
 	for name, want := range map[string]string{"B/packages/x": "on B\n", "a/b/c": "deep\n"} {
 		if got, err := os.ReadFile(filepath.Join(b.engine.cfg.Work, name)); err != nil || string(got) != want {
 			t.Errorf("%s: %q, %v", name, got, err)
@@ -380,7 +382,7 @@ func TestFixturesArePlaced(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(b.engine.cfg.Work, "taken"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	b.fails("echo\n-- taken --\nx\n", record.Internal, 0, "place fixture taken")
+	b.fails("up\ncat taken\n-- taken --\nx\n", record.Internal, 0, "place fixture taken")
 }
 
 func TestHugeOutput(t *testing.T) {
@@ -484,9 +486,60 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// A budget whose end the script does not come to ends with the script.
+func TestBudgetThatIsLeftOpen(t *testing.T) {
+	for _, end := range []string{"[kvm] budget -end load", "[tcg] stop\nbudget -end load"} {
+		for takes, result := range map[string]record.Result{"2s": record.Passed, "4s": record.Failed} {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, nil)
+				out := b.run(t.Context(), "up\nbudget load 3s\nsleep "+takes+"\n"+end+"\n")
+				if out.Result != result || (out.Failure != nil && out.Failure.Reason != record.OverBudget) {
+					t.Errorf("%s, %q: %+v, %v", takes, end, out, out.Failure)
+				}
+				if events := b.seen(record.KindBudget); len(events) != 1 {
+					t.Errorf("%s, %q: figures %+v", takes, end, events)
+				}
+			})
+		}
+	}
+}
+
+// A script of which no line that can fail has run has not passed.
+func TestNothingWasProved(t *testing.T) {
+	for _, tt := range []struct {
+		script string
+		result record.Result
+	}{
+		{"[kvm] up\n[kvm] exec A true\n", record.Skipped},
+		{"[tcg] stop 'not here'\nup\n", record.Skipped},
+		{"sleep 1ms\n[kvm] up\n", record.Skipped},
+		{"[tcg] up\n[kvm] exec A true\n", record.Passed},
+		{"up\n? exec A true &\nwait\n", record.Passed},
+	} {
+		b := newBench(t, nil)
+		out := b.run(t.Context(), tt.script)
+		if out.Result != tt.result || out.Failure != nil {
+			t.Errorf("%q: %+v", tt.script, out)
+		}
+	}
+}
+
+func TestFailureOnEveryNode(t *testing.T) {
+	b := newBench(t, nil)
+	var runs atomic.Int32
+	b.world.programs["once"] = func(context.Context, []string, io.Writer, io.Writer) (int, error) {
+		return int(runs.Add(1)) - 1, nil
+	}
+	b.passes("up\n! exec * false\n")
+	f := b.fails("up\n! exec * once\n", record.ExecStatus, 2, ", and '!' says that it must fail on every node")
+	if !strings.HasPrefix(f.Message, "it succeeded on node "+f.Node) {
+		t.Errorf("node %s: %s", f.Node, f.Message)
+	}
+}
+
 func TestBudgetBehindAnUnmetCondition(t *testing.T) {
 	b := newBench(t, nil)
-	b.passes("[kvm] budget load 3s\nbudget -end load\n")
+	b.passes("up\n[kvm] budget load 3s\nexec A true\nbudget -end load\n")
 	if events := b.seen(record.KindBudget); len(events) > 0 {
 		t.Errorf("figure %+v", events)
 	}
@@ -500,6 +553,6 @@ func TestHugeOutputIsNoGroundForANo(t *testing.T) {
 		return 0, err
 	}
 	for _, line := range []string{"! stdout z", "! stdout -count 5 x", "! cmp stdout other"} {
-		b.fails("up\nexec A flood\n"+line+"\n-- other --\n", record.StepFailed, 3, "stdout is incomplete: it has more than 16 MiB")
+		b.fails("up\nexec A flood\n"+line+"\n? cmp other stdout\n-- other --\n", record.StepFailed, 3, "stdout is incomplete: it has more than 16 MiB")
 	}
 }

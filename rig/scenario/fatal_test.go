@@ -121,6 +121,7 @@ func TestCauseOfTheContext(t *testing.T) {
 func TestAllow(t *testing.T) {
 	b := newBench(t, nil)
 	b.world.programs["panic"] = func(_ context.Context, argv []string, _, _ writer) (int, error) {
+		b.world.print("A", "panic: "+argv[1])
 		b.engine.Fail(&NodeError{Node: "A", Reason: record.GoPanic, Text: "panic: " + argv[1]})
 		return 0, nil
 	}
@@ -129,6 +130,16 @@ func TestAllow(t *testing.T) {
 		t.Errorf("warnings %+v", got)
 	}
 	b.fails("allow 'panic: provoked'\nup\nexec A panic real\nexec A true\n", record.GoPanic, 3, "panic: real")
+}
+
+// What is allowed has to come: a scenario that provokes a line proves nothing when
+// the line is missing.
+func TestAllowedButNeverSeen(t *testing.T) {
+	b := newBench(t, nil)
+	b.world.print("A", "panic: other")
+	b.fails("allow 'panic: provoked'\nup\nexec A true\n", record.NeverTouched, 3, `no line that matches "panic: provoked" has come, which is allowed`)
+	b = newBench(t, nil)
+	b.passes("allow -maybe 'panic: provoked'\nup\nexec A true\n")
 }
 
 func TestTheCauseBehindALostAgent(t *testing.T) {
@@ -191,7 +202,7 @@ func TestAStepThatFailsDuringAReport(t *testing.T) {
 // What is told behind the last step is not lost.
 func TestFailBehindTheLastStep(t *testing.T) {
 	b := newBench(t, nil)
-	b.passes("allow expected\nup\nexec A true\n")
+	b.passes("allow -maybe expected\nup\nexec A true\n")
 	b.engine.Fail(&NodeError{Node: "A", Reason: record.KernelBug, Text: "BUG: expected"})
 	if ne := b.engine.Befell(); ne != nil {
 		t.Errorf("allowed, and befell: %v", ne)

@@ -119,6 +119,8 @@ func parseLink(words []string) (l Link, f *fault) {
 	}
 	i := l.Impairment
 	switch {
+	case l == Link{}:
+		return l, faultf("write `clear` to end what there is", "that does nothing to a link")
 	case i.Jitter > i.Delay:
 		return l, faultf("give it a delay= of at least that", "jitter=%v varies a delay of %v", i.Jitter, i.Delay)
 	case i.Reorder > 0 && i.Delay == 0:

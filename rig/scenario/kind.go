@@ -156,6 +156,10 @@ func checkReadable(sc *scope, s string) *fault {
 
 // needOutput checks that a command has left output.
 func (sc *scope) needOutput(stream string) *fault {
+	if sc.output && sc.printing != nil {
+		return faultf("`wait` for the job first, or move the line in front of it",
+			"%s is that of a command before the background job of line %d (`%s`)", stream, sc.printing.Line, sc.printing.Text)
+	}
 	if sc.output {
 		return nil
 	}

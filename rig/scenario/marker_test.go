@@ -3,6 +3,7 @@ package scenario
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,7 +67,7 @@ func TestMarkerWaitsByEvent(t *testing.T) {
 		go func() {
 			time.Sleep(3 * time.Second)
 			b.world.print("A", "noise")
-			b.world.nodes["A"].log.Append(console.Line{Unit: "dsoftbusd", Text: "dsoftbusd: ready", Guest: 1500 * time.Millisecond})
+			b.world.nodes["A"].log.Append(console.Line{Time: time.Now(), Unit: "dsoftbusd", Text: "dsoftbusd: ready", Guest: 1500 * time.Millisecond})
 		}()
 		start := time.Now()
 		b.passes("up\nmarker A 'ready$'\n")
@@ -190,6 +191,7 @@ func TestBetween(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBench(t, func(c *Config) { c.Slowdown = 3 })
 				for _, l := range lines {
+					l.Time = time.Now()
 					b.world.nodes["A"].log.Append(l)
 				}
 				script := "up\n" + tt.script + "\n"
@@ -243,4 +245,53 @@ func TestNoMarkerMeetsALimit(t *testing.T) {
 		b.passes("up\nmarker A two\n! marker -within 2s A bad\n")
 		b.fails("up\n! marker -from start -within 2s A bad\n", record.LogIncomplete, 2, "never arrived")
 	})
+}
+
+// A marker is about what comes of what the script has done last: a line from before
+// says nothing of that.
+func TestMarkerBeforeAnAct(t *testing.T) {
+	for _, tt := range []struct {
+		name, script string
+		line         int    // of the failure; 0: passes
+		text, next   string // of the failure
+	}{
+		{"before a kill", "sleep 1s\nkill A dsoftbusd\nmarker A ready", 4, "not within 10s", "came before line 3 (`kill A dsoftbusd`) began (0.000 [test] ready), and"},
+		{"before another start: each begins something of its own", "sleep 1s\nstart A dsoftbusd\nmarker A ready", 0, "", ""},
+		{"before what is done to another node", "sleep 1s\nlink B down\nmarker A ready", 4, "not within 10s", "came before line 3 (`link B down`) began"},
+		{"before what fails as it should", "sleep 1s\n? kill B packagefsd\nmarker A ready", 4, "not within 10s", "began"},
+		{"counted", "marker A ready\nsleep 1s\ncrash B\nmarker -count 2 A late", 5, "only 1 came", "began"},
+		{"on all nodes", "sleep 1s\nheal\nmarker * ready", 4, "not within 10s", "began"},
+		{"after it", "sleep 1s\nreset A\nmarker A late", 0, "", ""},
+		{"from the start", "sleep 1s\nkill A dsoftbusd\nmarker -from start A ready", 0, "", ""},
+		{"what does nothing to nodes", "sleep 1s\nexec A true\nexec B true &\nwait\nmarker A ready", 0, "", ""},
+		{"what is not run", "sleep 1s\n[kvm] kill A dsoftbusd\nmarker A ready", 0, "", ""},
+		{"what must not come must not have come", "sleep 1s\nkill B packagefsd\n! marker -within 1s A ready", 4, "must not come", ""},
+		{"between", "sleep 1s\nkill B packagefsd\nbetween A ready late 0s..1m", 0, "", ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				b := newBench(t, nil)
+				log := b.world.nodes["A"].log
+				b.world.print("B", "ready")
+				for i, text := range []string{"ready", "late"} {
+					log.Append(console.Line{Time: time.Now(), Boot: 1, Guest: time.Duration(i + 1), Unit: "test", Text: text})
+				}
+				var later sync.WaitGroup
+				defer later.Wait()
+				later.Go(func() {
+					time.Sleep(2 * time.Second)
+					b.world.print("A", "late")
+				})
+				script := "up\n" + tt.script + "\n"
+				if tt.line == 0 {
+					b.passes(script)
+					return
+				}
+				out := b.run(t.Context(), script)
+				if out.Failure == nil || out.Failure.Line != tt.line || !strings.Contains(out.Failure.Message, tt.text) || !strings.Contains(out.Failure.Next, tt.next) {
+					t.Errorf("%+v, %+v", out, out.Failure)
+				}
+			})
+		})
+	}
 }

@@ -118,7 +118,7 @@ func TestFailBetweenLines(t *testing.T) {
 
 func TestComplete(t *testing.T) {
 	b := newBench(t, func(c *Config) { c.Programs = append(slices.Clone(testPrograms), "/bin/hang") })
-	b.passes("node C\nup\n? exec A hang &gone&\n-- note.txt --\nx\n-- B/packages/x y --\nx\n")
+	b.passes("node C\nup\n? exec A hang &gone&\ncat note.txt\n-- note.txt --\nx\n-- B/packages/x y --\nx\n")
 	for _, line := range []string{"budget open 1h", "? exec A hang &job&"} {
 		if err := b.engine.Do(t.Context(), line, nil); err != nil {
 			t.Fatal(err)

@@ -64,8 +64,12 @@ type command struct {
 	background bool   // may run in the background
 	output     bool   // leaves stdout and stderr
 	prompt     bool   // belongs to the prompt, not to the language
-	deadline   deadlineClass
-	more       func(c *call) time.Duration // what the arguments add to the default deadline; may be nil
+	// acts says that the command changes what nodes or the network were doing: a `marker` behind it is about what comes of that. One that
+	// begins something new (up, start) does not: what was begun before may be waited for all the same.
+	acts     bool
+	idle     bool // proves nothing: it cannot fail because of what nodes do
+	deadline deadlineClass
+	more     func(c *call) time.Duration // what the arguments add to the default deadline; may be nil
 
 	check func(k *checker, st *Statement, b *binding) // checks beyond the kinds, and what the command changes for later ones; may be nil
 	run   func(ctx context.Context, c *call) error

@@ -17,6 +17,8 @@ type scope struct {
 	exists  func(rel string) bool // looks into that folder; nil when nothing runs
 	nodes   []string
 	up      map[string]bool
+	everUp  map[string]bool
+	paused  map[string]bool
 	upLine  int               // of the first `up`, 0 without
 	vars    map[string]bool   // set, whatever the value
 	known   map[string]string // values that are known without running anything
@@ -25,6 +27,10 @@ type scope struct {
 	jobs    []jobReference    // started and not awaited
 	budgets map[string]int    // begun and not ended, by line
 	output  bool              // something has left stdout and stderr
+
+	// printing is the last background job that was started behind the command that has
+	// left stdout and stderr, nil for none.
+	printing *Statement
 
 	programs   []string        // of a node's image, by their paths; empty when they are not known
 	mentioned  []string        // what has been put on nodes, or may have put something there: names, paths, texts
@@ -45,6 +51,8 @@ func newScope(work string) *scope {
 	sc := &scope{
 		work:    work,
 		up:      map[string]bool{},
+		everUp:  map[string]bool{},
+		paused:  map[string]bool{},
 		vars:    map[string]bool{},
 		known:   map[string]string{},
 		files:   map[string]bool{},
@@ -68,6 +76,12 @@ func (sc *scope) addNode(name string) {
 	sc.constant(name+"_IP", NodeAddress(len(sc.nodes)).String())
 	sc.constant(name+"_ID", DeviceID(name))
 	sc.nodes = append(sc.nodes, name)
+}
+
+// bringUp notes that a node is up from now on.
+func (sc *scope) bringUp(name string) {
+	sc.up[name], sc.everUp[name] = true, true
+	delete(sc.paused, name)
 }
 
 // value returns what a word stands for, if that is known.
@@ -208,6 +222,8 @@ func (sc *scope) clone() *scope {
 	c.nodes = slices.Clone(sc.nodes)
 	c.jobs = slices.Clone(sc.jobs)
 	c.up = maps.Clone(sc.up)
+	c.everUp = maps.Clone(sc.everUp)
+	c.paused = maps.Clone(sc.paused)
 	c.vars = maps.Clone(sc.vars)
 	c.known = maps.Clone(sc.known)
 	c.files = maps.Clone(sc.files)

@@ -43,13 +43,17 @@ func (e *Engine) step(ctx context.Context, st *Statement) error {
 	}
 	k := &checker{commands: e.commands, scope: e.scope, report: func(Problem) {}}
 	k.statement(st)
+	e.proved = e.proved || st.proves(c.command)
+	if c.command.acts && e.running {
+		e.acts(st, start)
+	}
 	if st.background {
 		e.startJob(ctx, c, start)
 		return nil
 	}
 	err, ignored := e.perform(ctx, c)
 	if c.command.output {
-		e.last = c.out
+		e.last, e.printed = c.out, true
 	}
 	t.end(start, err, ignored)
 	return err
@@ -127,11 +131,7 @@ func (c *call) judge(result error) (err, ignored error) {
 		return result, nil
 	}
 	if result == nil {
-		reason := record.StepFailed
-		if c.command.deadline == execDeadline {
-			reason = record.ExecStatus
-		}
-		unexpected := failed(reason, "`%s` succeeded, and '!' says that it must fail", c.st.Text)
+		unexpected := failed(c.unexpected(), "`%s` succeeded, and '!' says that it must fail", c.st.Text)
 		if len(c.nodes) == 1 {
 			unexpected.node = c.nodes[0]
 		}
@@ -149,6 +149,14 @@ func (c *call) judge(result error) (err, ignored error) {
 		}
 	}
 	return nil, result
+}
+
+// unexpected is the class of a success behind '!'.
+func (c *call) unexpected() record.Reason {
+	if c.command.deadline == execDeadline {
+		return record.ExecStatus
+	}
+	return record.StepFailed
 }
 
 // neverRan reports whether a command failed because its program could not be

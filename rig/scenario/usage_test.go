@@ -131,8 +131,9 @@ func TestRegistry(t *testing.T) {
 		if cmd.summary == "" || len(cmd.forms) == 0 || cmd.run == nil {
 			t.Errorf("%s: no summary, form or code", name)
 		}
-		// What exec and push note is only that a program may be there from then on.
-		if cmd.background && cmd.check != nil && !slices.Contains([]string{"tcp", "exec", "push"}, name) {
+		// What exec and push note is only that a program may be there from then on; the
+		// others note nothing.
+		if cmd.background && cmd.check != nil && !slices.Contains([]string{"tcp", "exec", "push", "marker"}, name) {
 			t.Errorf("%s: changes the scope, and may run in the background", name)
 		}
 		waits := cmd.flag("within") != nil

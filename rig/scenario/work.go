@@ -16,6 +16,9 @@ const maxRead = 64 << 20
 
 // read returns the content of a file of $WORK, or of stdout or stderr.
 func (e *Engine) read(name string) ([]byte, error) {
+	if !e.printed && (name == "stdout" || name == "stderr") {
+		return nil, invalid(faultf("give this line the same condition", "%s is not there: what would leave it is behind a condition that is not met", name))
+	}
 	switch name {
 	case "stdout":
 		return e.last.stdout.whole(name)

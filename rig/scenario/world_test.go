@@ -79,7 +79,7 @@ func (w *fakeWorld) called(format string, args ...any) {
 
 // print makes a node print a line.
 func (w *fakeWorld) print(node, text string) {
-	w.nodes[node].log.Append(console.Line{Unit: "test", Stream: "stdout", Text: text})
+	w.nodes[node].log.Append(console.Line{Time: time.Now(), Unit: "test", Stream: "stdout", Text: text})
 }
 
 func (w *fakeWorld) Declare(name string) error {
