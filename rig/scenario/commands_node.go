@@ -3,6 +3,7 @@ package scenario
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -151,6 +152,9 @@ func nodeCommands() []command {
 				if err != nil {
 					return failed(record.Invalid, "push: %w", err)
 				}
+				if info, err := os.Stat(src); err != nil || info.IsDir() {
+					return onHost("push: there is no file %s", c.arg("FILE"))
+				}
 				return c.eachNode(ctx, "push "+c.arg("FILE"), func(n Node) error { return n.Push(ctx, src, c.arg("DEST")) })
 			},
 		},
@@ -164,11 +168,14 @@ func nodeCommands() []command {
 			prefixes: "!?*", background: true, deadline: waitDeadline,
 			run: func(ctx context.Context, c *call) error {
 				if err := c.engine.makeRoom(c.arg("FILE")); err != nil {
-					return failed(record.StepFailed, "pull: %w", err)
+					return onHost("pull: %w", err)
 				}
 				dst, err := c.engine.hostPath(c.arg("FILE"))
 				if err != nil {
 					return failed(record.Invalid, "pull: %w", err)
+				}
+				if info, err := os.Stat(dst); err == nil && info.IsDir() {
+					return onHost("pull: %s is a folder", c.arg("FILE"))
 				}
 				return c.eachNode(ctx, "pull "+c.arg("SRC"), func(n Node) error { return n.Pull(ctx, c.arg("SRC"), dst) })
 			},
@@ -204,15 +211,29 @@ func checkStop(k *checker, st *Statement, b *binding) {
 func (c *call) eachNode(ctx context.Context, doing string, f func(Node) error) error {
 	return c.each(func(name string) error {
 		doing := "node " + name + ": " + doing
-		n, err := c.engine.cfg.World.Node(name)
-		if err == nil {
-			err = f(n)
-		}
+		n, err := c.node(ctx, name, doing)
 		if err != nil {
+			return err
+		}
+		if err := f(n); err != nil {
 			return c.explain(ctx, name, doing, err)
 		}
 		return nil
 	})
+}
+
+// node returns a node that can be asked for something. A node that is down or paused
+// has not failed at it.
+func (c *call) node(ctx context.Context, name, doing string) (Node, error) {
+	n, err := c.engine.cfg.World.Node(name)
+	if err == nil {
+		return n, nil
+	}
+	err = c.explain(ctx, name, doing, err)
+	if se, ok := err.(*stepError); ok && !se.late {
+		se.trouble = true
+	}
+	return nil, err
 }
 
 func runUp(ctx context.Context, c *call) error {
@@ -248,9 +269,9 @@ func runExec(ctx context.Context, c *call) error {
 // execOn runs a program on one node.
 func (c *call) execOn(ctx context.Context, name string, argv []string, out *output) error {
 	doing := "node " + name + ": exec " + argv[0]
-	n, err := c.engine.cfg.World.Node(name)
+	n, err := c.node(ctx, name, doing)
 	if err != nil {
-		return c.explain(ctx, name, doing, err)
+		return err
 	}
 	stdout := &stream{teller: c.teller, name: "stdout", node: name}
 	stderr := &stream{teller: c.teller, name: "stderr", node: name}

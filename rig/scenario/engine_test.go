@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -520,6 +521,36 @@ func TestNothingWasProved(t *testing.T) {
 		out := b.run(t.Context(), tt.script)
 		if out.Result != tt.result || out.Failure != nil {
 			t.Errorf("%q: %+v", tt.script, out)
+		}
+	}
+}
+
+// What the host does for a line, and a node that is not there, is not what '!' asks
+// to fail.
+func TestWhatIsNoFailureOfANode(t *testing.T) {
+	echo := func(_ context.Context, _ netip.AddrPort, send []byte) ([]byte, error) { return send, nil }
+	for _, tt := range []struct{ script, text string }{
+		{"[kvm] up\n! exec A false", "node A is not up"},
+		{"[kvm] up\n! start A dsoftbusd", "node A is not up"},
+		{"[kvm] up\n! pull A /x f", "node A is not up"},
+		{"[kvm] up\n! exec * false", "node A is not up"},
+		{"up\n[kvm] cp note new\n! push A new /new", "there is no file new"},
+		{"up\n[kvm] cp note new\n! grep y new", "open new: no such file or directory"},
+		{"up\n[kvm] cp note new\n! cmp note new", "open new: no such file or directory"},
+		{"up\n! pull A /missing note/x", "pull: make folder note: file exists"},
+		{"up\n! pull A /missing folder", "pull: folder is a folder"},
+		{"up\nenv X=nothing\n! tcp A:1 $X", `"nothing" is neither hex nor a file`},
+		{"up\nenv X=folder\n! tcp A:1 $X", `"folder" is neither hex nor a file`},
+		{"up\n[kvm] exec A echo x\n! stdout y", "stdout is not there: what would leave it is behind a condition that is not met"},
+		{"up\n[kvm] exec A echo x\n! cmp stderr note", "stderr is not there"},
+		{"up\nenv X=\n! stdout $X", "empty regexp"},
+	} {
+		b := newBench(t, nil)
+		b.world.tcp = echo
+		out := b.run(t.Context(), tt.script+"\ncat note folder/note\n-- note --\nx\n-- folder/note --\ny\n")
+		last := 1 + strings.Count(tt.script, "\n")
+		if out.Result.Green() || out.Failure.Line != last || !strings.Contains(out.Failure.Message, tt.text) {
+			t.Errorf("%q: %+v, %v; want %q in line %d", tt.script, out, out.Failure, tt.text, last)
 		}
 	}
 }

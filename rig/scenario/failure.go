@@ -34,6 +34,14 @@ func failed(reason record.Reason, format string, args ...any) *stepError {
 	return &stepError{reason: reason, err: fmt.Errorf(format, args...)}
 }
 
+// onHost returns the error of what the host does for a command, which says nothing of
+// a node.
+func onHost(format string, args ...any) *stepError {
+	se := failed(record.StepFailed, format, args...)
+	se.trouble = true
+	return se
+}
+
 // A jobError is the failure of a background job, at the place where it came out.
 type jobError struct {
 	job  *backgroundJob

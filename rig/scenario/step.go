@@ -138,15 +138,13 @@ func (c *call) judge(result error) (err, ignored error) {
 		return unexpected, nil
 	}
 	var se *stepError
-	if errors.As(result, &se) {
-		switch { // nobody knows what the command would have come to
-		case se.trouble:
-			return result, nil
-		case se.late:
-			late := *se
-			late.err = fmt.Errorf("%w: '!' needs it to fail by itself", se.err)
-			return &late, nil
-		}
+	switch { // only what was asked of a node has failed, not what the host does for it, nor a node that could not be asked
+	case !errors.As(result, &se), se.trouble, se.reason == record.Invalid:
+		return result, nil
+	case se.late:
+		late := *se
+		late.err = fmt.Errorf("%w: '!' needs it to fail by itself", se.err)
+		return &late, nil
 	}
 	return nil, result
 }
