@@ -49,7 +49,7 @@ func fileCommands() []command {
 		{
 			name:    "sha256",
 			idle:    true,
-			summary: "sets an environment variable to a file's digest",
+			summary: "sets an environment variable to a file's digest; an empty file is an error",
 			forms:   []form{{args: []argument{{name: "VAR", kind: variable}, {name: "FILE", kind: readable}}}},
 			run:     runSHA256,
 		},
@@ -126,11 +126,13 @@ func runCat(_ context.Context, c *call) error {
 func runSHA256(_ context.Context, c *call) error {
 	name := c.arg("FILE")
 	h := sha256.New()
+	var size int64
 	if name == "stdout" || name == "stderr" {
 		data, err := c.engine.read(name)
 		if err != nil {
 			return err
 		}
+		size = int64(len(data))
 		h.Write(data)
 	} else {
 		f, err := c.engine.open(name)
@@ -138,9 +140,14 @@ func runSHA256(_ context.Context, c *call) error {
 			return failed(record.StepFailed, "sha256: %w", err)
 		}
 		defer f.Close()
-		if _, err := io.Copy(h, f); err != nil {
+		if size, err = io.Copy(h, f); err != nil {
 			return failed(record.StepFailed, "sha256: read %s: %w", name, pathless(err))
 		}
+	}
+	if size == 0 {
+		return &stepError{reason: record.ContentMismatch, node: c.engine.origin(name), awaited: name + " to have content",
+			next: "Look at the lines that should have filled it; `stdout -whole ^$` and `grep -whole ^$` ask for nothing.",
+			err:  fmt.Errorf("sha256: %s is empty, and the digest of nothing is that of every other nothing", name)}
 	}
 	digest := hex.EncodeToString(h.Sum(nil))
 	c.engine.vars[c.arg("VAR")] = digest

@@ -33,8 +33,9 @@ func markerCommands() []command {
 			}},
 			prefixes: "!?", inverts: true, background: true, deadline: waitDeadline,
 			check: func(k *checker, st *Statement, b *binding) {
+				_, whole := b.flags["from"]
 				for _, node := range k.nodes(b) {
-					if st.not && k.scope.paused[node] {
+					if st.not && !whole && k.scope.paused[node] {
 						k.problem(st, faultf("`resume` it first", "marker: node %s is paused here and prints nothing, whatever is wrong", node))
 					}
 				}
@@ -133,6 +134,13 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 	from := cursor
 	if c.has("from") {
 		from = 0
+	}
+	// A node that cannot print anything shows nothing by its silence, unless it has
+	// printed what is looked at.
+	if c.st.not && (!c.has("from") || log.Len() == 0) {
+		if _, err := c.node(ctx, node, "marker"); err != nil {
+			return err
+		}
 	}
 	acted := e.lastAct()
 	if c.st.not || c.has("from") {

@@ -80,6 +80,7 @@ lines
 	}{
 		{"pull A /missing note.txt", record.StepFailed, "node A: pull /missing: /missing: no such file"},
 		{"cp note.txt note.txt/x", record.StepFailed, "cp: make folder note.txt: file exists"},
+		{"exec A true note.txt\nsha256 X stdout\necho $X", record.ContentMismatch, "sha256: stdout is empty"},
 		{"[kvm] cp note.txt new\ncat new", record.StepFailed, "open new: no such file or directory"},
 		{"[kvm] cp note.txt new\nsha256 X new\necho $X", record.StepFailed, "sha256: open new: no such file or directory"},
 	} {

@@ -533,6 +533,8 @@ func TestWhatIsNoFailureOfANode(t *testing.T) {
 		{"[kvm] up\n! exec A false", "node A is not up"},
 		{"[kvm] up\n! start A dsoftbusd", "node A is not up"},
 		{"[kvm] up\n! pull A /x f", "node A is not up"},
+		{"[kvm] up\n! marker -within 1ms A x", "node A is not up"},
+		{"[kvm] up\n! marker -within 1ms -from start A x", "node A is not up"},
 		{"[kvm] up\n! exec * false", "node A is not up"},
 		{"up\n[kvm] cp note new\n! push A new /new", "there is no file new"},
 		{"up\n[kvm] cp note new\n! grep y new", "open new: no such file or directory"},
