@@ -27,6 +27,7 @@ type checker struct {
 	commands *Registry
 	scope    *scope
 	report   func(Problem)
+	unclear  bool           // a statement was not understood, so what it would have used is not known
 	ended    *Statement     // it ends every run of the script; nil: none does
 	begun    string         // a budget that has begun in the statement before; empty: none
 	digests  map[string]int // variables that sha256 has set and nothing has used, by line
@@ -66,6 +67,7 @@ func (k *checker) problem(st *Statement, f *fault) {
 func (k *checker) statement(st *Statement) {
 	k.behind(st)
 	k.conditions(st)
+	k.unclear = k.unclear || st.broken
 	if st.name == "" {
 		return
 	}
@@ -220,6 +222,7 @@ func (k *checker) job(st *Statement) {
 // is, "" when there is no telling.
 func (k *checker) assume(st *Statement, likely string) {
 	sc := k.scope
+	k.unclear = true
 	if st.background {
 		k.job(st)
 	}
