@@ -76,7 +76,8 @@ type UpOptions struct {
 	Only  bool     // start no service
 }
 
-// A Node is one node that is up.
+// A Node is one node that is up. Where a program could not be started, or there is no
+// service of that name that ever was, the error is a *NodeError of record.NotStarted.
 type Node interface {
 	// Start starts a supervised service and returns when it runs.
 	Start(ctx context.Context, program string, args []string) error
@@ -88,7 +89,7 @@ type Node interface {
 	Kill(ctx context.Context, program, signal string) error
 
 	// Exec runs a program to completion. The exit status is the program's own; err is
-	// for all that kept the rig from learning it, a missing program among it. The
+	// for all that kept the rig from learning it. The
 	// writers may be written to by two goroutines, one each, and not after the return.
 	Exec(ctx context.Context, argv []string, stdout, stderr io.Writer) (exit int, err error)
 
