@@ -461,9 +461,15 @@ func TestProgramThatNeverRan(t *testing.T) {
 }
 
 func TestServiceThatDiesAtItsStart(t *testing.T) {
-	r := startRun(t, "# A daemon without its configuration.\nup -only\nexec A rm /etc/dsoftbus/device.json\nstart A dsoftbusd\nmarker A 'dsoftbusd ended: exit status [1-9]'\n")
+	r := startRun(t, "# A daemon without its configuration.\nallow 'dsoftbusd ended: exit status [1-9]'\nup -only\nexec A rm /etc/dsoftbus/device.json\nstart A dsoftbusd\nmarker A 'dsoftbusd ended: exit status [1-9]'\n")
 	if status := r.end(); status != record.ExitGreen {
 		t.Fatalf("exit status %d", status)
+	}
+	// A service that is called wrongly does nothing, which must not be green.
+	r = startRun(t, "# A service with a wrong flag.\nup -only\nstart A netbench serve -lisen :1\n! marker A 'netbench: wrong'\n")
+	f := r.failure(record.ExitFailed, record.Failed, record.ServiceEnded, "A")
+	if f.Line != 4 || !strings.Contains(f.Message, "netbench ended: exit status 2") {
+		t.Errorf("line %d: %s", f.Line, f.Message)
 	}
 }
 

@@ -251,7 +251,7 @@ func TestShellFromAPipe(t *testing.T) {
 		shown  string
 	}{
 		"exec A hostname\nstdout ^node-a$\nquit\n":     {0, "node-a"},
-		"exec A hostname\nstdout wrong\nexec B true\n": {1, "no match for"},
+		"exec A hostname\nstdout wrong\nexec B true\n": {1, `no line of stdout matches "wrong"`},
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), runLimit)
 		cmd := exec.CommandContext(ctx, rigBinary, "shell", "-runs", filepath.Join(dir, "runs"))

@@ -177,10 +177,7 @@ func (s *Server) call(ctx context.Context, r agentapi.Request) (any, error) {
 		if err := decode(r, &c); err != nil {
 			return nil, err
 		}
-		if c.Stopped {
-			return nil, s.Supervisor.StartStopped(s.Journal, c.Program, c.Args)
-		}
-		return nil, s.Supervisor.Start(s.Journal, c.Program, c.Args)
+		return nil, s.Supervisor.Start(s.Journal, c)
 	case agentapi.MethodStop:
 		var c agentapi.Stop
 		if err := decode(r, &c); err != nil {

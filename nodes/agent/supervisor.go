@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -29,9 +30,10 @@ const drainWait = 200 * time.Millisecond
 
 // A process is one program the agent runs, in a process group of its own.
 type process struct {
-	cmd  *exec.Cmd
-	done chan struct{} // closed when the program has ended and its output is read
-	err  error         // of Wait; valid after done
+	cmd   *exec.Cmd
+	done  chan struct{} // closed when the program has ended and its output is read
+	err   error         // of Wait; valid after done
+	asked atomic.Bool   // it was sent a signal
 }
 
 // notStartedError says that a program never ran, which is another thing than one
@@ -153,6 +155,7 @@ func (p *process) signal(sig unix.Signal) error {
 	if coverage.On {
 		lastWill(p.cmd.Process.Pid, sig)
 	}
+	p.asked.Store(true)
 	err := unix.Kill(-p.cmd.Process.Pid, sig)
 	if errors.Is(err, unix.ESRCH) {
 		return nil
@@ -212,31 +215,29 @@ func NewSupervisor() *Supervisor {
 }
 
 // Start starts a program as a service under its base name.
-func (s *Supervisor) Start(j *journal.Writer, program string, args []string) error {
-	return s.start(j, program, args, (*exec.Cmd).Start)
-}
-
-// StartStopped does what Start does, and leaves the program stopped before its
-// first instruction until SIGCONT.
-func (s *Supervisor) StartStopped(j *journal.Writer, program string, args []string) error {
-	return s.start(j, program, args, startStopped)
-}
-
-func (s *Supervisor) start(j *journal.Writer, program string, args []string, how func(*exec.Cmd) error) error {
-	name := filepath.Base(program)
+func (s *Supervisor) Start(j *journal.Writer, start agentapi.Start) error {
+	how := (*exec.Cmd).Start
+	if start.Stopped {
+		how = startStopped
+	}
+	name := filepath.Base(start.Program)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if old, ok := s.services[name]; ok && old.running() {
 		return fmt.Errorf("start %s: it is running already (process %d); stop it first", name, old.cmd.Process.Pid)
 	}
-	p, err := spawn(j, name, append([]string{program}, args...), nil, nil, how)
+	p, err := spawn(j, name, append([]string{start.Program}, start.Args...), nil, nil, how)
 	if err != nil {
 		return err
 	}
 	s.services[name] = p
 	go func() {
 		<-p.done
-		_ = j.Line(agentapi.AgentUnit, "stdout", fmt.Appendf(nil, "%s ended: %s", name, outcome(p.err)), false)
+		stream := "stdout"
+		if p.err != nil && !p.asked.Load() && !start.Tool {
+			stream = agentapi.TroubleStream
+		}
+		_ = j.Line(agentapi.AgentUnit, stream, fmt.Appendf(nil, "%s%s%s", name, agentapi.EndedText, outcome(p.err)), false)
 	}()
 	return nil
 }
@@ -284,7 +285,7 @@ func (s *Supervisor) Restart(ctx context.Context, j *journal.Writer, program, fi
 			return fmt.Errorf("restart: %w", err)
 		}
 	}
-	return s.Start(j, file, p.cmd.Args[1:])
+	return s.Start(j, agentapi.Start{Program: file, Args: p.cmd.Args[1:]})
 }
 
 // Services returns what became of each service, by name.

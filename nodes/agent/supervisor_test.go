@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/nodes/journal"
 
 	"golang.org/x/sys/unix"
@@ -21,7 +22,7 @@ func TestStartStopped(t *testing.T) {
 	s := NewSupervisor()
 	j := journal.NewWriter(&out, func() time.Duration { return 0 })
 	const text = "it runs"
-	if err := s.StartStopped(j, "/bin/echo", []string{text}); err != nil {
+	if err := s.Start(j, agentapi.Start{Program: "/bin/echo", Args: []string{text}, Stopped: true}); err != nil {
 		t.Fatal(err)
 	}
 	p := s.services["echo"]
@@ -52,7 +53,7 @@ func TestStartStopped(t *testing.T) {
 func TestStartStoppedOfNoProgram(t *testing.T) {
 	s := NewSupervisor()
 	j := journal.NewWriter(io.Discard, func() time.Duration { return 0 })
-	if err := s.StartStopped(j, "/bin/no-such-program", nil); err == nil || !strings.Contains(err.Error(), "no-such-program") {
+	if err := s.Start(j, agentapi.Start{Program: "/bin/no-such-program", Stopped: true}); err == nil || !strings.Contains(err.Error(), "no-such-program") {
 		t.Errorf("it was started: %v", err)
 	}
 }

@@ -31,6 +31,11 @@ const (
 const (
 	// AgentUnit is the unit of its entries.
 	AgentUnit = "agent"
+	// EndedText stands between a service's name and how it has ended: "dsoftbusd ended:
+	// exit status 1". The line is on TroubleStream when that was a failure which no
+	// signal of the rig has asked for.
+	EndedText     = " ended: "
+	TroubleStream = "stderr"
 	// IdleLine says that the agent waits for what its clones will be handed: a
 	// machine that is saved then is like any other.
 	IdleLine = "waiting to be somebody"
@@ -185,6 +190,10 @@ type Start struct {
 	// Stopped leaves the program stopped before its first instruction, as SIGSTOP
 	// does, for a debugger to attach. SIGCONT lets it run.
 	Stopped bool `json:"stopped,omitempty"`
+
+	// Tool says that the program helps a person, and is none of what is tested: its end
+	// is no trouble.
+	Tool bool `json:"tool,omitempty"`
 }
 
 // Stop ends a supervised program with SIGTERM and waits for its end.

@@ -327,6 +327,36 @@ func TestServices(t *testing.T) {
 	awaitLine("agent/stdout sleeper ended: signal: killed")
 }
 
+// The agent tells an end that no signal of the rig has asked for on a stream of its
+// own.
+func TestServiceThatEndsByItself(t *testing.T) {
+	m := newStandIn(t)
+	await := func(want string) {
+		t.Helper()
+		for !strings.Contains(strings.Join(m.lines(t), "\n"), want) {
+			if t.Context().Err() != nil {
+				t.Fatalf("no %q in %q", want, m.lines(t))
+			}
+		}
+	}
+	for _, tt := range []struct{ script, signal, want string }{
+		{"exit 3", "", "agent/stderr sh ended: exit status 3"},
+		{"exit 0", "", "agent/stdout sh ended: exit status 0"},
+		{"trap 'exit 4' TERM; echo up; while :; do sleep 0.01; done", "TERM", "agent/stdout sh ended: exit status 4"},
+	} {
+		if err := m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: "sh", Args: []string{"-c", tt.script}}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if tt.signal != "" {
+			await("sh/stdout up")
+			if err := m.Call(t.Context(), agentapi.MethodKill, agentapi.Kill{Program: "sh", Signal: tt.signal}, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		await(tt.want)
+	}
+}
+
 func TestServiceThatIgnoresSIGTERMIsKilled(t *testing.T) {
 	m := newStandIn(t)
 	if err := m.Call(t.Context(), agentapi.MethodStart, agentapi.Start{Program: "sh", Args: []string{"-c", "trap '' TERM; echo up; while :; do sleep 0.01; done"}}, nil); err != nil {

@@ -541,7 +541,7 @@ func (n *Node) startServices(ctx context.Context) error {
 
 // ended reports whether the agent says in this line that a service has ended.
 func ended(l console.Line, program string) bool {
-	return l.Unit == agentapi.AgentUnit && strings.HasPrefix(l.Text, program+" ended: ")
+	return l.Unit == agentapi.AgentUnit && strings.HasPrefix(l.Text, program+agentapi.EndedText)
 }
 
 // lastWords returns what a program printed last, for an error text.
@@ -565,6 +565,12 @@ func (n *Node) Start(ctx context.Context, program string, args []string) error {
 func (n *Node) StartStopped(ctx context.Context, program string, args []string) error {
 	args = n.withKeyLog(program, args)
 	return n.call(ctx, agentapi.MethodStart, agentapi.Start{Program: program, Args: args, Stopped: true})
+}
+
+// StartTool starts a program that helps a person, a debugger: a service like any
+// other, but when it ends with a failure the scenario goes on.
+func (n *Node) StartTool(ctx context.Context, program string, args []string) error {
+	return n.call(ctx, agentapi.MethodStart, agentapi.Start{Program: program, Args: args, Tool: true})
 }
 
 // Stop ends a service and returns when it has ended.

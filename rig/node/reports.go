@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"dsoftbus-rig/nodes/agentapi"
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/record"
 )
@@ -152,6 +153,11 @@ var programReports = []programReport{
 	program(record.ProgramAbort, onStderr, `^(?:Segmentation fault|Aborted|Bus error|Illegal instruction|Floating point exception|Trace/breakpoint trap)(?: \(core dumped\))?$`, "a shell, of a program that it ran"),
 }
 
+// serviceEnded is what the agent says of a service that ended by itself with an exit
+// status. One that a signal ended is left to what sent it: a kernel's report, or a
+// step of the script.
+var serviceEnded = regexp.MustCompile(`^[^ ]+` + agentapi.EndedText + `exit status `)
+
 // goHead is the first line of a goroutine that has ended its program. It follows
 // the line that says why.
 var goHead = regexp.MustCompile(`^goroutine \d+ .*\[running.*\]:$`)
@@ -184,6 +190,12 @@ func fatal(l console.Line) (record.Reason, time.Duration) {
 			if r.matches(l.Text, said) && !slices.ContainsFunc(said, harmless.MatchString) {
 				return r.class, panicQuiet
 			}
+		}
+		return "", 0
+	}
+	if l.Unit == agentapi.AgentUnit {
+		if l.Stream == agentapi.TroubleStream && serviceEnded.MatchString(l.Text) {
+			return record.ServiceEnded, stackQuiet // `up` says more of a service that is not ready
 		}
 		return "", 0
 	}

@@ -42,6 +42,11 @@ func TestFatalLines(t *testing.T) {
 		{"dsoftbusd", "stderr", "panic: runtime error: index out of range", record.GoPanic},
 		{"dsoftbusd", "stderr", "fatal error: all goroutines are asleep - deadlock!", record.GoPanic},
 		{"dsoftbusd", "stdout", "panic: a word in a file", ""},
+		{"agent", "stderr", "dsoftbusd ended: exit status 1", record.ServiceEnded},
+		{"agent", "stdout", "dsoftbusd ended: exit status 1", ""}, // it was asked to
+		{"agent", "stderr", "dsoftbusd ended: signal: killed", ""},
+		{"agent", "stdout", "dsoftbusd ended: exit status 0", ""},
+		{"pkgfs", "stderr", "dsoftbusd ended: exit status 1", ""},
 		{"dsoftbusd", "stderr", "do not panic: all is well", ""},
 	}
 	for _, tt := range tests {

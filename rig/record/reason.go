@@ -40,6 +40,7 @@ const (
 	DataRace            Reason = "data-race"
 	Sanitizer           Reason = "program-sanitizer"
 	ProgramAbort        Reason = "program-abort"
+	ServiceEnded        Reason = "service-ended"
 	DiscoveryNoAnnounce Reason = "discovery-no-announce"
 	SessionNoSyn        Reason = "session-no-syn"
 	SessionNoSynAck     Reason = "session-no-synack"
@@ -146,6 +147,8 @@ var reasons = []ReasonInfo{
 		"Read the report in the node's journal.jsonl. " + allowed},
 	{ProgramAbort, Failed, "a program ended itself, because something in it is broken",
 		"Read the program's last lines in the node's journal.jsonl. " + allowed},
+	{ServiceEnded, Failed, "a service ended by itself, with a failure",
+		"Read what it printed last in the node's journal.jsonl. " + allowed},
 	{MarkerFail, Failed, "a program printed a line that says FAIL",
 		"Read the node's journal.jsonl around that line. " + allowed},
 	{MarkerTimeout, Failed, "an awaited line did not come before its deadline",

@@ -64,9 +64,8 @@ func markerCommands() []command {
 		{
 			name: "allow",
 			idle: true,
-			summary: "expects lines that would otherwise fail the run at once " +
-				"(reports of a kernel or a program, `SELFTEST: … FAIL`)",
-			detail: "docs/reports.md lists them. When no such line has come by its end the scenario is unproven, but for `-maybe`.",
+			summary: "expects lines that would otherwise fail the run at once",
+			detail: "These are reports of a kernel or a program that something in it is broken (docs/reports.md lists them), a service's end with a failure, and `SELFTEST: … FAIL`. When no such line has come by its end the scenario is unproven, but for `-maybe`.",
 			forms: []form{{
 				flags: []flag{{name: "maybe", summary: "no such line need come"}},
 				args:  []argument{{name: "REGEXP", kind: pattern}},

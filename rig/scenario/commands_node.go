@@ -75,6 +75,7 @@ func nodeCommands() []command {
 		{
 			name:     "start",
 			summary:  "starts a supervised service; its lines become markers of that node",
+			detail:   "One that ends by itself with an exit status other than 0 ends the scenario, unless `allow` expects the agent's line (`PROGRAM ended: exit status 1`).",
 			forms:    []form{{flags: []flag{within}, args: []argument{nodeArg, serviceArg, rest}}},
 			prefixes: "!?*", deadline: waitDeadline,
 			check: checkRun,

@@ -137,7 +137,7 @@ func (d *delveSession) beginFresh(ctx context.Context, runs bool, args []string)
 func (d *delveSession) start(ctx context.Context, args []string) error {
 	log := d.a.world.Log(d.o.Node)
 	from := log.Len()
-	if err := d.n.Start(ctx, "/bin/"+delveName, args); err != nil {
+	if err := d.n.StartTool(ctx, "/bin/"+delveName, args); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(float64(delveBegin)*max(1, d.a.job.Slowdown)))
