@@ -62,10 +62,10 @@ func markerCommands() []command {
 			run: runBetween,
 		},
 		{
-			name: "allow",
-			idle: true,
+			name:    "allow",
+			idle:    true,
 			summary: "expects lines that would otherwise fail the run at once",
-			detail: "These are reports of a kernel or a program that something in it is broken (docs/reports.md lists them), a service's end with a failure, and `SELFTEST: … FAIL`. When no such line has come by its end the scenario is unproven, but for `-maybe`.",
+			detail:  "These are reports of a kernel or a program that something in it is broken (docs/reports.md lists them), a service's end with a failure, and `SELFTEST: … FAIL`. When no such line has come by its end the scenario is unproven, but for `-maybe`.",
 			forms: []form{{
 				flags: []flag{{name: "maybe", summary: "no such line need come"}},
 				args:  []argument{{name: "REGEXP", kind: pattern}},
@@ -185,7 +185,8 @@ func (c *call) marker(ctx context.Context, node string, re *regexp.Regexp) error
 	}
 	next := missedMarker(log, cursor, c.arg("REGEXP"), re)
 	if l, stale := staleMarker(log, cursor, acted.began, re); stale {
-		next = fmt.Sprintf("Such a line came before line %d (`%s`) began (%s), and `marker` looks at what came from then on: move this line up, or give it -from start.",
+		next = fmt.Sprintf("Such a line came before line %d (`%s`) began (%s), and `marker` looks at what came from then on: "+
+			"move this line up, or give it -from start.",
 			acted.statement.Line, acted.statement.Text, showLine(l))
 	}
 	return missing(ctx, node, awaited, came+"; "+sinceCursor(log, from)+unseen, next, err)
@@ -258,14 +259,16 @@ func (c *call) between(ctx context.Context, node string, first, second *regexp.R
 	}
 	e.moveCursor(node, other.Seq+1)
 	lines := fmt.Sprintf("node %s, from %q to %q", node, showLine(one), showLine(other))
-	awaited := fmt.Sprintf("%s to %s of node %s's time between a line that matches %q and the next one that matches %q", least, most, node, first, second)
+	awaited := fmt.Sprintf("%s to %s of node %s's time between a line that matches %q and the next one that matches %q",
+		least, most, node, first, second)
 	if one.Boot == 0 || other.Boot == 0 {
 		return &stepError{reason: record.StepFailed, node: node, awaited: awaited, next: "Name lines that programs of the node print.",
 			err: fmt.Errorf("%s: a line has no time of the node's clock, so the time between the two is not known", lines)}
 	}
 	if one.Boot != other.Boot {
-		return &stepError{reason: record.StepFailed, node: node, awaited: awaited, next: "Name two lines of the same boot, or move the cursor behind the boot with `marker`.",
-			err: fmt.Errorf("%s: the node booted between the two, and its clock began anew, so the time between them is not known", lines)}
+		return &stepError{reason: record.StepFailed, node: node, awaited: awaited,
+			next: "Name two lines of the same boot, or move the cursor behind the boot with `marker`.",
+			err:  fmt.Errorf("%s: the node booted between the two, and its clock began anew, so the time between them is not known", lines)}
 	}
 	// The agent reads the clock before it takes the journal's lock, so the times of
 	// two programs' lines can be a moment out of order.

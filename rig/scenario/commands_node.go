@@ -300,7 +300,8 @@ func (c *call) execOn(ctx context.Context, name string, argv []string, out *outp
 	if c.st.not && exit == usageStatus {
 		se.trouble = true
 		se.err = fmt.Errorf("%w: '!' needs it to run and fail", se.err)
-		se.next = fmt.Sprintf("Status %d is how a node's programs say that they were called wrongly: correct the arguments, or ask for it with -status %[1]d.", usageStatus)
+		se.next = fmt.Sprintf("Status %d is how a node's programs say that they were called wrongly: "+
+			"correct the arguments, or ask for it with -status %[1]d.", usageStatus)
 	}
 	return se
 }
