@@ -347,15 +347,7 @@ func exhausted(err error) (what string, ok bool) {
 	if what, ok := record.Exhausted(err); ok || !errors.Is(err, machine.ErrExited) {
 		return what, ok
 	}
-	for said, what := range map[string]string{
-		"Too many open files": "open files", "No space left on device": "disk space", "Disk quota exceeded": "disk space", "Cannot allocate memory": "memory",
-		"Resource temporarily unavailable": "processes",
-	} {
-		if strings.Contains(err.Error(), said) {
-			return what, true
-		}
-	}
-	return "", false
+	return record.ExhaustedText(err.Error())
 }
 
 // agentError gives an error of a call to the agent its class: a program that never

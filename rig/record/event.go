@@ -151,6 +151,7 @@ func bounded(e Event) Event {
 		f.Awaited = clip(f.Awaited, MaxText)
 		f.Said = clip(f.Said, MaxTailLine)
 		f.Text = clip(f.Text, MaxText)
+		f.Said, f.Next = clip(f.Said, MaxTailLine), clip(f.Next, MaxText)
 		if f.Evidence != nil {
 			f.Evidence = slices.Clone(f.Evidence)
 			for i := range f.Evidence {

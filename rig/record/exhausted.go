@@ -3,6 +3,7 @@ package record
 import (
 	"errors"
 	"io/fs"
+	"strings"
 	"syscall"
 )
 
@@ -25,6 +26,23 @@ func Exhausted(err error) (what string, ok bool) {
 	var call *fs.PathError
 	if errors.As(err, &call) && call.Op == "fork/exec" && errors.Is(err, syscall.EAGAIN) {
 		return "processes", true
+	}
+	return "", false
+}
+
+// ExhaustedText says the same of the last words of a process of this host, such as QEMU or a worker, which tell it by the names that the C
+// library, or Go, has for those errors.
+func ExhaustedText(said string) (what string, ok bool) {
+	said = strings.ToLower(said)
+	for _, words := range []struct{ text, what string }{
+		{"too many open files", "open files"},
+		{"no space left on device", "disk space"}, {"disk quota exceeded", "disk space"},
+		{"cannot allocate memory", "memory"}, {"runtime: out of memory", "memory"},
+		{"resource temporarily unavailable", "processes"}, {"failed to create new os thread", "processes"},
+	} {
+		if strings.Contains(said, words.text) {
+			return words.what, true
+		}
 	}
 	return "", false
 }

@@ -160,6 +160,9 @@ func showLine(l console.Line) string {
 	if l.Unit != "" {
 		fmt.Fprintf(&b, "[%s] ", l.Unit)
 	}
-	b.WriteString(l.Text)
+	b.WriteString(l.Text[:min(len(l.Text), record.MaxTailLine)])
+	if over := len(l.Text) - record.MaxTailLine; over > 0 {
+		fmt.Fprintf(&b, "… and %d bytes more", over)
+	}
 	return b.String()
 }

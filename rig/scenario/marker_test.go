@@ -295,3 +295,15 @@ func TestMarkerBeforeAnAct(t *testing.T) {
 		})
 	}
 }
+
+// Messages show of a line what fits in them, however long it is.
+func TestMessagesShowTheBeginningOfALongLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newBench(t, nil)
+		b.world.print("A", "begin"+strings.Repeat("x", 1<<20))
+		f := b.fails("up\n! marker -within 2s A ^begin\n", record.MarkerUnexpected, 2, "bytes more")
+		if len(f.Message) > 2*record.MaxTailLine || len(f.Tail["A"][0]) > 2*record.MaxTailLine {
+			t.Errorf("%d bytes of message, %d of tail", len(f.Message), len(f.Tail["A"][0]))
+		}
+	})
+}

@@ -133,7 +133,7 @@ func (e *NodeError) Error() string {
 		parts = append(parts, e.Reason.Info().Meaning)
 	}
 	if e.Text != "" {
-		parts = append(parts, e.Text)
+		parts = append(parts, e.Text[:min(len(e.Text), record.MaxTailLine)])
 	}
 	return strings.Join(parts, ": ")
 }

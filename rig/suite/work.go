@@ -292,8 +292,12 @@ func broken(reason record.Reason, result record.Result, err error) record.Event 
 		reason, result = record.RunTimeout, record.RunTimeout.Info().Result
 	case errors.Is(err, worker.ErrInterrupted):
 		reason, result = record.Stopped, record.Interrupted
-	case reason == record.Internal || reason == record.ImageFailed:
-		if what, ok := record.Exhausted(err); ok {
+	case reason == record.Internal || reason == record.WorkerDied:
+		what, ok := record.Exhausted(err)
+		if !ok && reason == record.WorkerDied {
+			what, ok = record.ExhaustedText(err.Error())
+		}
+		if ok {
 			reason, err = record.HostExhausted, fmt.Errorf("this host ran out of %s: %w", what, err)
 		}
 	}
