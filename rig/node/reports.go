@@ -111,6 +111,8 @@ var kernelReports = []report{
 	message(record.ProgramFault, `(?:signal: )?.{1,16}\[\d+\]:? bad frame in |potentially unexpected fatal signal \d+|.{1,16}\[\d+\]: unhandled (?:level \d )?(?:translation|permission|exception|alignment)`,
 		"signal_fault, arch/x86/kernel/signal.c; print_fatal_signal, kernel/signal.c; arm64"),
 	message(record.KernelBug, `BUG: |kmemleak: \d+ new suspected memory leaks`, "every other BUG: of the kernel; kmemleak_scan, mm/kmemleak.c"),
+	message(record.GoPanic, `panic: |fatal error: `, "init and the agent, whose stderr is the console"),
+	anywhere(record.GoPanic, `panic: runtime error: `, "the same behind other text without a newline"),
 	message(record.KernelWarning, `WARNING: `, "__warn, kernel/panic.c, and every other WARNING: of the kernel"),
 }
 
