@@ -151,10 +151,13 @@ func (l *Locator) since(f *record.Failure, peer string, s Scene) time.Time {
 	if lost.IsZero() {
 		lost = lostAt(s, peer, f.Node)
 	}
+	if lost.IsZero() {
+		return begin
+	}
 	if changed := l.changed(s.End, f.Node, peer); lost.Before(changed) {
 		lost = changed
 	}
-	if !lost.IsZero() && lost.Before(begin) {
+	if lost.Before(begin) {
 		begin = lost
 	}
 	return begin
