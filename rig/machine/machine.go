@@ -165,8 +165,10 @@ func (m *Machine) wait() {
 	if m.cmd.ProcessState == nil {
 		m.err = fmt.Errorf("machine %s: %w (%v)", m.spec.Name, ErrExited, err)
 	}
-	if status, ok := m.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL && starved() > m.starved {
-		m.err = fmt.Errorf("%w; this host's kernel ends processes for want of memory: %w", m.err, syscall.ENOMEM)
+	if state := m.cmd.ProcessState; state != nil && starved() > m.starved {
+		if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signal() == syscall.SIGKILL {
+			m.err = fmt.Errorf("%w; this host's kernel ends processes for want of memory: %w", m.err, syscall.ENOMEM)
+		}
 	}
 	if said := m.stderr.String(); said != "" {
 		m.err = fmt.Errorf("%w: %s", m.err, said)

@@ -235,7 +235,8 @@ func (a *assembler) take(l console.Line, text []byte, more bool) {
 	p.line, p.text = l, append(p.text, text...)
 	tooLong := len(p.text) > maxWhole
 	if tooLong {
-		a.node.log.Lose(fmt.Sprintf("a line of %s has more than %d MiB, and is searched in parts", l.Unit, maxWhole>>20))
+		const why = "a line of %s has more than %d MiB, and is searched in parts"
+		a.node.log.Lose(fmt.Sprintf(why, l.Unit, maxWhole>>20))
 	}
 	if !more || tooLong {
 		a.finish(key)

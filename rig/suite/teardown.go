@@ -10,10 +10,12 @@ import (
 	"dsoftbus-rig/rig/scenario"
 )
 
-// examine looks at what is only known when no machine runs any more: reports of nodes that came to their end behind the last step,
-// secret keys in what nodes printed, and a record that could not be written. Each fails a scenario that would have passed.
-func (p *play) examine(engine *scenario.Engine, world *node.World, outcome scenario.Outcome) scenario.Outcome {
-	if fatal := engine.Befell(); fatal != nil && outcome.Failure == nil {
+// examine looks at what is only known when no machine runs any more: reports of
+// nodes that came to their end behind the last step, secret keys in what nodes
+// printed, and a record that could not be written. Each fails a scenario that would
+// have passed.
+func (p *play) examine(e *scenario.Engine, world *node.World, outcome scenario.Outcome) scenario.Outcome {
+	if fatal := e.Befell(); fatal != nil && outcome.Failure == nil {
 		outcome = p.failure(outcome, &record.Failure{Reason: fatal.Reason, Node: fatal.Node, Message: fatal.Error()})
 	}
 	leaks, err := world.Leaks(p.rec.Keys())
@@ -37,13 +39,15 @@ func (p *play) examine(engine *scenario.Engine, world *node.World, outcome scena
 		places = append(places, leak.String())
 	}
 	if outcome.Failure == nil {
-		return p.failure(outcome, &record.Failure{Reason: record.KeyLeaked, Node: leaks[0].Node, Message: strings.Join(places, "\n")})
+		message := strings.Join(places, "\n")
+		return p.failure(outcome, &record.Failure{Reason: record.KeyLeaked, Node: leaks[0].Node, Message: message})
 	}
 	// The failure that came first stays; its other evidence is still to be found.
 	failure := *outcome.Failure
 	failure.Evidence = append(places, failure.Evidence...)
 	outcome.Failure = &failure
-	p.tell(record.Event{Kind: record.KindWarning, Node: leaks[0].Node, Text: record.KeyLeaked.Info().Meaning + ": " + strings.Join(places, "; ")})
+	text := record.KeyLeaked.Info().Meaning + ": " + strings.Join(places, "; ")
+	p.tell(record.Event{Kind: record.KindWarning, Node: leaks[0].Node, Text: text})
 	return outcome
 }
 
