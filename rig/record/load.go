@@ -45,11 +45,11 @@ func Load(dir string) (*Record, error) {
 		if err := json.Unmarshal(data, &r.Summary); err != nil {
 			return nil, fmt.Errorf("load %s: not a summary: %w", path, err)
 		}
-		for _, c := range r.Summary.Scenarios {
-			for _, name := range []string{c.Dir, c.Events, c.Work} {
-				if name != "" && !fs.ValidPath(name) {
-					return nil, fmt.Errorf("load %s: scenario %s has the path %q, which is not one in the run's folder", path, c.Name, name)
-				}
+		for i := range r.Summary.Scenarios { // which may come from anybody
+			c := &r.Summary.Scenarios[i]
+			if c.Dir == "." || !fs.ValidPath(c.Dir) {
+				r.Warnings = append(r.Warnings, fmt.Sprintf("%s: scenario %s is said to be in %q, which is no folder in the run's", path, c.Name, c.Dir))
+				c.in(ScenarioDir(c.Name))
 			}
 		}
 		r.Complete = true

@@ -149,8 +149,8 @@ func (b *builder) scenario(name string, e Event) *progress {
 }
 
 // in says which folder is the scenario's.
-func (p *progress) in(dir string) {
-	p.Dir, p.Events, p.Work = dir, dir+"/"+EventsFile, dir+"/"+workDir
+func (c *ScenarioSummary) in(dir string) {
+	c.Dir, c.Events, c.Work = dir, dir+"/"+EventsFile, dir+"/"+workDir
 }
 
 func (p *progress) add(e Event) {
