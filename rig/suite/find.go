@@ -50,8 +50,13 @@ func Find(root string, patterns []string) ([]Item, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(patterns) == 0 && len(own) == 0 {
-		return nil, fmt.Errorf("no scenario (*%s) in %s", extension, filepath.Join(root, Dir))
+	if len(patterns) == 0 {
+		if len(own) == 0 {
+			return nil, fmt.Errorf("no scenario (*%s) in %s", extension, filepath.Join(root, Dir))
+		}
+		if err := noLinks(filepath.Join(root, Dir)); err != nil {
+			return nil, err
+		}
 	}
 	selected := map[string]string{} // of the project, by name
 	if len(patterns) == 0 {
@@ -349,7 +354,26 @@ func Suggestion(names []string, pattern string) string {
 	return fmt.Sprintf("; did you mean %q?", best)
 }
 
-// list returns the scenario files in a folder by their names.
+// noLinks returns an error when a link to a folder is in a folder: its scenarios
+// would be left out of all, and nobody would hear of it.
+func noLinks(dir string) error {
+	err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {
+		if err != nil || d.Type()&fs.ModeSymlink == 0 {
+			return err
+		}
+		if info, err := os.Stat(file); err == nil && info.IsDir() {
+			return fmt.Errorf("%s is a link to a folder, whose scenarios would be left out; move the folder here, or name what to play", Shown(file))
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("find scenarios: %w", err)
+	}
+	return nil
+}
+
+// list returns the scenario files in a folder by their names. It follows no links to
+// folders.
 func list(dir string) (map[string]string, error) {
 	files := map[string]string{}
 	err := filepath.WalkDir(dir, func(file string, d fs.DirEntry, err error) error {

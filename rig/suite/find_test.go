@@ -220,3 +220,18 @@ func TestFindRefusesNamesThatAreNoText(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 }
+
+// What lies behind a link to a folder is not left out unsaid.
+func TestFindLeavesNothingOutUnsaid(t *testing.T) {
+	root := project(t, map[string]string{"scenarios/a/one.txtar": "up\n", "more/two.txtar": "up\n"})
+	if err := os.Symlink(filepath.Join(root, "more"), filepath.Join(root, "scenarios", "more")); err != nil {
+		t.Fatal(err)
+	}
+	t.Chdir(root)
+	if got := found(Find(root, nil)); !strings.Contains(got, "scenarios/more is a link to a folder") {
+		t.Errorf("got %q", got)
+	}
+	if got := found(Find(root, []string{"a", "scenarios/more"})); got != "a/one two" {
+		t.Errorf("got %q", got)
+	}
+}
