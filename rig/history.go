@@ -34,7 +34,7 @@ type past struct {
 	ctx      context.Context // of the run, which may have ended
 	dir      string          // the project's folder
 	file     string          // the database; empty: not to be had
-	known    bool            // it could be read
+	err      error           // why it could not be read
 	all      map[string][]history.Playing
 	revision string
 	dirty    bool
@@ -50,7 +50,7 @@ func recall(ctx context.Context, dir string, print func(string)) *past {
 	if err != nil {
 		print(fmt.Sprintf("warning: nothing is known of past runs, and the order may not be the best: %v", err))
 	}
-	p.file, p.all, p.known = file, all, err == nil
+	p.file, p.all, p.err = file, all, err
 	return p
 }
 
@@ -100,7 +100,7 @@ func (p *past) keep(folder string, s record.Summary, out suite.Outcome, print fu
 	if len(playings) == 0 {
 		return nil
 	}
-	if p.known {
+	if p.err == nil {
 		notes = history.Notes(playings, p.all)
 	}
 	for _, n := range notes {
@@ -112,7 +112,11 @@ func (p *past) keep(folder string, s record.Summary, out suite.Outcome, print fu
 	}
 	ctx, cancel := context.WithTimeout(p.ctx, pastWait)
 	defer cancel()
-	if err := addPast(ctx, p.file, r, s, playings); err != nil {
+	err := p.err // what could not be read when the run began is not waited for again
+	if err == nil {
+		err = addPast(ctx, p.file, r, s, playings)
+	}
+	if err != nil {
 		if asideErr := history.KeepAside(p.file, r, s, playings); asideErr != nil {
 			print(fmt.Sprintf("warning: the results of this run are not kept: %v; %v", err, asideErr))
 		} else {

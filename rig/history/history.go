@@ -30,7 +30,7 @@ const File = "results.db"
 const version = 1
 
 // lockWait is how long a rig waits for another one that writes: that takes it a moment. What it would have added is then kept aside.
-const lockWait = 5 * time.Second
+const lockWait = 10 * time.Second
 
 // keepRuns is how many runs are kept: a year of some a day, in some MB.
 const keepRuns = 2000
