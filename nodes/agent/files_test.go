@@ -58,8 +58,9 @@ func check(t *testing.T, when, path, want string) {
 	}
 }
 
-// TestPutReplacesAtOnce: whoever opens the file while it is being pushed gets the old one, whoever has it open keeps it, and
-// afterwards it is the new one, whole.
+// TestPutReplacesAtOnce: whoever opens the file while it is being pushed gets
+// the old one, whoever has it open keeps it, and afterwards it is the new one,
+// whole.
 func TestPutReplacesAtOnce(t *testing.T) {
 	dir := t.TempDir()
 	path := write(t, filepath.Join(dir, "file"), "the old content")
@@ -89,7 +90,8 @@ func TestPutReplacesAtOnce(t *testing.T) {
 	}
 }
 
-// TestPutBreaksOff: a push that ends in the middle changes nothing and leaves nothing.
+// TestPutBreaksOff: a push that ends in the middle changes nothing and leaves
+// nothing.
 func TestPutBreaksOff(t *testing.T) {
 	for name, content := range map[string]string{"over a file": "the old content", "as a new file": ""} {
 		t.Run(name, func(t *testing.T) {
@@ -113,7 +115,8 @@ func TestPutBreaksOff(t *testing.T) {
 	}
 }
 
-// TestPutRefuses: a path at which there can be no file is told at once, before anything is sent.
+// TestPutRefuses: a path at which there can be no file is told at once, before
+// anything is sent.
 func TestPutRefuses(t *testing.T) {
 	path := write(t, filepath.Join(t.TempDir(), "file"), "old")
 	var answers bytes.Buffer

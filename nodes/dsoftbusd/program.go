@@ -261,7 +261,8 @@ func (p *program) write(ctx context.Context, l *link) {
 		return // the program has gone
 	}
 	<-l.received
-	// The deadline that the link's end has set may have passed, if this machine was busy: a write would not even be tried.
+	// The deadline that the link's end has set may have passed, if this machine
+	// was busy: a write would not even be tried.
 	p.conn.SetWriteDeadline(time.Now().Add(lastMessageTime))
 	for {
 		select {

@@ -320,8 +320,9 @@ func TestAnswersBeforeTheLoss(t *testing.T) {
 	})
 }
 
-// A handle that was opened for a program which has gone by then is closed, as are those that it had.
-// On a machine that has no time for this daemon the link's end is long ago when the program is told of it.
+// A handle that was opened for a program which has gone by then is closed, as
+// are those that it had. On a machine that has no time for this daemon the
+// link's end is long ago when the program is told of it.
 func TestLossIsToldHoweverLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ours, theirs := net.Pipe()

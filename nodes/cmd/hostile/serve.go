@@ -9,8 +9,9 @@ import (
 	"dsoftbus-rig/protocol/session"
 )
 
-// mute does a whole handshake and sends no record behind it. To the victim that is no session yet: it takes no program's
-// request, and ends it like any silent one.
+// mute does a whole handshake and sends no record behind it. To the victim that
+// is no session yet: it takes no program's request, and ends it like any silent
+// one.
 func mute(ctx context.Context, r *request) (string, error) {
 	p, err := r.handshake(ctx, r.self.Key, r.self.ID, nil)
 	if err != nil {
@@ -30,8 +31,9 @@ func mute(ctx context.Context, r *request) (string, error) {
 // served is the one file that serve has, under every path.
 var served = []byte("served\n")
 
-// serve answers what programs of the victim ask this device for, as a dsoftbusd does, up to the first CLOSE, which it
-// refuses. It ends when the victim has ended the session, or r.time is over.
+// serve answers what programs of the victim ask this device for, as a dsoftbusd
+// does, up to the first CLOSE, which it refuses. It ends when the victim has
+// ended the session, or r.time is over.
 func serve(ctx context.Context, r *request) (string, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, r.time, fmt.Errorf("nobody has asked to close a file within %s", r.time))
 	defer cancel()
@@ -56,7 +58,8 @@ func serve(ctx context.Context, r *request) (string, error) {
 	}
 }
 
-// serveOne answers one request. closed says that it is the CLOSE, which is refused.
+// serveOne answers one request. closed says that it is the CLOSE, which is
+// refused.
 func serveOne(frame []byte) (answer []byte, closed bool) {
 	q, status := pk.ParseRequest(frame, true, pk.DefaultLimits())
 	if status != pk.OK {

@@ -37,7 +37,9 @@ func TestServe(t *testing.T) {
 	if err := f.Close(); err == nil || !strings.Contains(err.Error(), "CLOSE pkg:/any/file: BADF") {
 		t.Errorf("closed with %v", err)
 	}
-	if r := <-served; r.status != 0 || !strings.HasPrefix(r.stdout, "serve ok requests=") || !strings.Contains(r.stdout, " refused=CLOSE\n") {
+	r := <-served
+	if r.status != 0 || !strings.HasPrefix(r.stdout, "serve ok requests=") ||
+		!strings.Contains(r.stdout, " refused=CLOSE\n") {
 		t.Errorf("ended with %d, %q, %q", r.status, r.stdout, r.stderr)
 	}
 }
@@ -48,7 +50,8 @@ func TestServeEnds(t *testing.T) {
 	if status != 1 || stdout != "" || !strings.Contains(stderr, "nobody has asked to close a file within 100ms") {
 		t.Errorf("ended with %d, %q, %q", status, stdout, stderr)
 	}
-	if status, _, stderr := hostile(t, "-config", config, "-peer", v.peer, "serve", "-for", "0s"); status != 2 || !strings.Contains(stderr, "-for 0s is not above 0") {
+	status, _, stderr = hostile(t, "-config", config, "-peer", v.peer, "serve", "-for", "0s")
+	if status != 2 || !strings.Contains(stderr, "-for 0s is not above 0") {
 		t.Errorf("ended with %d, %q", status, stderr)
 	}
 }

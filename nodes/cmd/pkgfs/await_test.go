@@ -10,7 +10,8 @@ import (
 	"testing"
 )
 
-// called is a writer that calls a function before each write, with what is to be written.
+// called is a writer that calls a function before each write, with what is to
+// be written.
 type called func(p []byte)
 
 func (f called) Write(p []byte) (int, error) {
@@ -18,7 +19,8 @@ func (f called) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestAwait: the operation before it is answered, and the one behind it is not sent, until the file is there.
+// TestAwait: the operation before it is answered, and the one behind it is not
+// sent, until the file is there.
 func TestAwait(t *testing.T) {
 	s := newServer(t)
 	answered := 0
@@ -29,7 +31,8 @@ func TestAwait(t *testing.T) {
 	s.Start(t)
 	file := filepath.Join(t.TempDir(), "with space")
 	var stdout, stderr bytes.Buffer
-	status := Main(t.Context(), []string{"-socket", s.Socket, "-peer", "node-b", "pk", "stat pkg:/none", "await " + file, "stat pkg:/system/big"},
+	status := Main(t.Context(),
+		[]string{"-socket", s.Socket, "-peer", "node-b", "pk", "stat pkg:/none", "await " + file, "stat pkg:/system/big"},
 		called(func(p []byte) {
 			stdout.Write(p)
 			if strings.HasPrefix(string(p), "STAT NOT_FOUND") {
@@ -50,7 +53,8 @@ func TestAwaitInterrupted(t *testing.T) {
 	s := newServer(t).Start(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
 	var stderr bytes.Buffer
-	status := Main(ctx, []string{"-socket", s.Socket, "-peer", "node-b", "pk", "stat pkg:/none", "await /nowhere/file", "stat pkg:/none"},
+	status := Main(ctx,
+		[]string{"-socket", s.Socket, "-peer", "node-b", "pk", "stat pkg:/none", "await /nowhere/file", "stat pkg:/none"},
 		called(func([]byte) { cancel(errors.New("terminated")) }), &stderr)
 	if status != 1 || !strings.Contains(stderr.String(), "interrupted: terminated") {
 		t.Errorf("ended with %d, %q", status, &stderr)

@@ -94,8 +94,9 @@ func (r *request) become() error {
 	if err != nil {
 		return fmt.Errorf("start %s: %w", r.start[0], err)
 	}
-	// Of a lower limit alone a program of Go makes the highest that it may have when it starts. Syscall's function, since
-	// syscall.Exec gives back what this program's own start has raised, unless it knows better.
+	// Of a lower limit alone a program of Go makes the highest that it may have
+	// when it starts. Syscall's function, since syscall.Exec gives back what
+	// this program's own start has raised, unless it knows better.
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &syscall.Rlimit{Cur: r.limit, Max: r.limit}); err != nil {
 		return fmt.Errorf("limit %s to %d descriptors: %w", r.start[0], r.limit, err)
 	}

@@ -140,7 +140,8 @@ func TestTakesAndGives(t *testing.T) {
 	check(t, []string{r.name}, 0, `nofile=3 `, `^$`)
 }
 
-// TestStart: a program that is started under a limit has it when it opens its first file, though Go raises what can be raised.
+// TestStart: a program that is started under a limit has it when it opens its
+// first file, though Go raises what can be raised.
 func TestStart(t *testing.T) {
 	self, err := os.Executable()
 	if err != nil {
