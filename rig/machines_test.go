@@ -618,3 +618,23 @@ func links(t *testing.T) []string {
 	}
 	return names
 }
+
+// What doctor has measured is remembered, until it is told to measure again.
+func TestDoctorRemeasures(t *testing.T) {
+	needQEMU(t)
+	doctor := func(flags ...string) (probed bool) {
+		t.Helper()
+		out, status := rig(t, nil, append([]string{"doctor", "-C", projectDir}, flags...)...)
+		if status == record.ExitUnsupported {
+			t.Skip(out)
+		}
+		if status != record.ExitGreen || !strings.Contains(out, "deadlines are x") {
+			t.Fatalf("exit status %d:\n%s", status, out)
+		}
+		return strings.Contains(out, " with a machine\n")
+	}
+	doctor()
+	if doctor() || !doctor("-remeasure") || doctor() {
+		t.Error("it boots a machine when it remembers how long that took, or does not when it is told to")
+	}
+}
