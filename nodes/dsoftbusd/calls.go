@@ -20,6 +20,10 @@ const maxOwned = 1024
 
 var errTooManyHandles = errors.New("peer has given out too many handles")
 
+// errUnasked ends the session of a peer that answers what nobody has asked, or
+// answers out of order.
+var errUnasked = errors.New("a response that answers no request")
+
 // calls are the requests of local programs on one session. Answers come in the order of the requests, so a list of who
 // asked says whose an answer is.
 type calls struct {

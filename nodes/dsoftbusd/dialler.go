@@ -21,6 +21,12 @@ const (
 	// connectTimeout leaves room for one lost SYN, which is sent again after a second. Waiting longer would be waiting for
 	// the kernel's next one, and a new attempt is quicker.
 	connectTimeout = 1500 * time.Millisecond
+	// hurryInterval is how often an announce may end an endpoint's wait, and
+	// dialMost how many attempts a peer's announces can cause in a second,
+	// whoever sends them and from wherever: they name whom this device connects
+	// to.
+	hurryInterval = time.Second
+	dialMost      = 8
 	// headStart is how long an endpoint is tried alone before the next one is tried beside it.
 	headStart = 300 * time.Millisecond
 )
@@ -33,6 +39,8 @@ type dialler struct {
 	peer    *pairedPeer
 	targets map[netip.AddrPort]*target // of the endpoints that the peer has now
 	started time.Time                  // of the latest attempt
+	begun   [dialMost]time.Time        // when the last attempts began, in a ring
+	attempt int                        // attempts begun; begun[attempt%dialMost] is the oldest
 	lost    time.Time                  // when the latest session ended
 }
 
@@ -41,6 +49,7 @@ type target struct {
 	failures int
 	due      time.Time // of the next attempt
 	tried    time.Time // when the last attempt ended
+	hurried  time.Time // when an announce last ended the wait
 	running  *attempt  // nil: none
 }
 
@@ -92,7 +101,6 @@ func (l *dialler) connect(ctx context.Context) *attempt {
 		case <-timer.C:
 		case <-l.peer.wake:
 			timer.Stop()
-			l.hurry()
 		case <-ctx.Done():
 			timer.Stop()
 			return nil
@@ -115,18 +123,21 @@ func (l *dialler) try(ctx context.Context, a *attempt, results chan<- *attempt) 
 
 // next starts the attempt that is due, if any, and gives the time until there is something to do again.
 func (l *dialler) next(now time.Time, start func(*attempt)) time.Duration {
-	endpoints := l.d.peers.endpoints(l.peer, now)
-	l.follow(endpoints, now)
+	places := l.d.peers.endpoints(l.peer, now)
+	l.follow(places, now)
 	// Whichever has waited longest comes first, else one that fails fast would take every turn.
-	slices.SortStableFunc(endpoints, func(a, b netip.AddrPort) int { return l.targets[a].due.Compare(l.targets[b].due) })
+	slices.SortStableFunc(places, func(a, b place) int {
+		return l.targets[a.endpoint].due.Compare(l.targets[b.endpoint].due)
+	})
 	wait := time.Hour // with nothing to dial, an announce is what to wait for
-	for _, endpoint := range endpoints {
-		t := l.targets[endpoint]
+	for _, place := range places {
+		t := l.targets[place.endpoint]
 		if t.running != nil {
 			continue
 		}
+		oldest := &l.begun[l.attempt%dialMost]
 		// No two attempts come closer than the shortest wait, however many endpoints are announced.
-		free := latest(t.due, l.started.Add(dialWaits[0]), l.lost.Add(dialWaits[0]))
+		free := latest(t.due, l.started.Add(dialWaits[0]), l.lost.Add(dialWaits[0]), oldest.Add(time.Second))
 		if l.busy() {
 			free = latest(free, l.started.Add(headStart))
 		}
@@ -134,8 +145,10 @@ func (l *dialler) next(now time.Time, start func(*attempt)) time.Duration {
 			wait = min(wait, left)
 			continue
 		}
-		l.started = now
-		t.running = &attempt{endpoint: endpoint}
+		*oldest, l.started = now, now
+		l.attempt++
+		t.running = &attempt{endpoint: place.endpoint}
+		l.d.peers.dial(l.peer, place.endpoint, true, false)
 		start(t.running)
 	}
 	return wait
@@ -151,19 +164,24 @@ func (l *dialler) busy() bool {
 	return false
 }
 
-// follow makes the targets those of the endpoints: new ones are due at once, the others' attempts are given up.
-func (l *dialler) follow(endpoints []netip.AddrPort, now time.Time) {
+// follow makes the targets those of the places. New ones are due at once, and one whose peer has announced itself from
+// there since the last attempt is due soon. Attempts at endpoints that have gone, as they do when the peer's entry expires,
+// are given up.
+func (l *dialler) follow(places []place, now time.Time) {
 	for endpoint, t := range l.targets {
-		if !slices.Contains(endpoints, endpoint) {
+		if !slices.ContainsFunc(places, func(p place) bool { return p.endpoint == endpoint }) {
 			if t.running != nil {
 				t.running.cancel()
 			}
 			delete(l.targets, endpoint)
 		}
 	}
-	for _, endpoint := range endpoints {
-		if l.targets[endpoint] == nil {
-			l.targets[endpoint] = &target{due: now}
+	for _, p := range places {
+		t := l.targets[p.endpoint]
+		if t == nil {
+			l.targets[p.endpoint] = &target{due: now}
+		} else if p.last.After(t.tried) {
+			t.hurry(now)
 		}
 	}
 }
@@ -171,11 +189,13 @@ func (l *dialler) follow(endpoints []netip.AddrPort, now time.Time) {
 // ended takes in the result of an attempt. It tells whether there is a session now.
 func (l *dialler) ended(a *attempt) bool {
 	if a.link != nil {
-		for _, t := range l.targets {
+		for endpoint, t := range l.targets {
 			t.running = nil // connect gives the others up
+			l.d.peers.dial(l.peer, endpoint, false, false)
 		}
 		return true
 	}
+	l.d.peers.dial(l.peer, a.endpoint, false, a.link == nil)
 	t := l.targets[a.endpoint]
 	if t == nil || t.running != a {
 		return false // of an endpoint that has gone
@@ -194,12 +214,14 @@ func (t *target) failed() {
 	t.failures++
 }
 
-// hurry brings the next attempts forward, though never below the shortest wait: the peer has just announced itself, so it
-// is there, but whoever announces how often shall not decide how often is dialled.
-func (l *dialler) hurry() {
-	for _, t := range l.targets {
-		t.due = t.tried.Add(dialWaits[0])
+// hurry ends the wait for the next attempt, though never below the shortest, and not more often than each hurryInterval:
+// the peer has just announced itself there, but an announce that anybody can repeat shall not decide how often is dialled.
+func (t *target) hurry(now time.Time) {
+	soon := t.tried.Add(dialWaits[0])
+	if t.running != nil || !t.due.After(now) || !soon.Before(t.due) || now.Sub(t.hurried) < hurryInterval {
+		return
 	}
+	t.due, t.hurried = soon, now
 }
 
 // restart begins all schedules anew, at the end of a session.

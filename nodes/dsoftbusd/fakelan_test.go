@@ -55,10 +55,12 @@ type datagram struct {
 }
 
 // host attaches a machine at 10.0.0.n.
-func (l *fakeLAN) host(n byte) *fakeHost {
+func (l *fakeLAN) host(n byte) *fakeHost { return l.hostAt(netip.AddrFrom4([4]byte{10, 0, 0, n})) }
+
+func (l *fakeLAN) hostAt(addr netip.Addr) *fakeHost {
 	h := &fakeHost{
 		lan:      l,
-		addr:     netip.AddrFrom4([4]byte{10, 0, 0, n}),
+		addr:     addr,
 		port:     34567,
 		inbox:    make(chan datagram, 1024),
 		accepted: make(chan net.Conn, 64),

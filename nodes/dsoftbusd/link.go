@@ -199,6 +199,10 @@ func (l *link) take(channel uint32, payload []byte) error {
 	if answered || err != nil {
 		return err
 	}
+	if pk.Answers(payload) {
+		// As a request it would be answered, and two peers could go on answering each other without end.
+		return errUnasked
+	}
 	w := work{}
 	w.headLen = copy(w.head[:], payload)
 	w.request, w.status = pk.ParseRequest(payload, l.authenticated(), l.d.limits.PK)
@@ -322,7 +326,7 @@ func (l *link) hangUp() {
 func goodbye(cause error) string {
 	switch {
 	case errors.Is(cause, errShutdown), errors.Is(cause, errReplaced), errors.Is(cause, errSilent),
-		errors.Is(cause, errTooManyHandles), errors.Is(cause, session.ErrControl), errors.Is(cause, session.ErrRecordLength):
+		errors.Is(cause, errTooManyHandles), errors.Is(cause, errUnasked), errors.Is(cause, session.ErrControl), errors.Is(cause, session.ErrRecordLength):
 		return cause.Error()
 	}
 	return ""

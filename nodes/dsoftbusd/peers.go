@@ -33,7 +33,8 @@ type pairedPeer struct {
 	seat chan struct{} // holds one element while there is a session
 
 	// The rest is guarded by peers.mu.
-	seen sighting
+	seen   sighting
+	places endpoints
 	// The endpoint of the last handshake that succeeded. Lies are heard from other addresses and must not evict it.
 	proven netip.AddrPort
 	// The next announce is to be answered at once: the peer may know nothing of us.
@@ -44,9 +45,9 @@ type pairedPeer struct {
 type sighting struct {
 	id        string
 	last      time.Time
-	endpoints []netip.AddrPort // where announces came from, with the port they named; latest first
-	port      uint16           // the latest announced
-	services  []string         // the latest announced
+	addresses []netip.Addr // where announces of a stranger came from; latest first
+	port      uint16       // the latest announced
+	services  []string     // the latest announced
 }
 
 // fresh says whether the device counts as heard of at now.
@@ -92,10 +93,13 @@ func (p *peers) hear(a nxsb.Announce, from netip.Addr, now time.Time) (v verdict
 	v = known
 	if !peer.seen.fresh(now, p.limits) {
 		v = learned
-		peer.seen.endpoints = nil
+		peer.places = endpoints{}
 		peer.answer = true
 	}
-	peer.seen.note(a, from, now, peer.proven, p.limits.Endpoints)
+	peer.seen.note(a, now)
+	if a.Port != 0 && reachable(from) {
+		peer.places.hear(netip.AddrPortFrom(from, a.Port), now, peer.proven, p.limits.Endpoints, p.limits.PeerExpiry)
+	}
 	answer, peer.answer = peer.answer, false
 	return v, peer, answer
 }
@@ -113,28 +117,22 @@ func (p *peers) hearStranger(a nxsb.Announce, from netip.Addr, now time.Time) {
 	} else if len(p.strangers) >= p.limits.Strangers {
 		p.strangers = slices.Delete(p.strangers, 0, 1)
 	}
-	s.note(a, from, now, netip.AddrPort{}, p.limits.Endpoints)
+	s.note(a, now)
+	if a.Port != 0 && reachable(from) {
+		s.addresses = slices.DeleteFunc(s.addresses, func(known netip.Addr) bool { return known == from })
+		s.addresses = slices.Insert(s.addresses, 0, from)
+		s.addresses = s.addresses[:min(len(s.addresses), p.limits.Endpoints)]
+	}
 	p.strangers = append(p.strangers, s)
 }
 
-// note adds an announce to a sighting. Beyond max endpoints the one longest not heard goes, except keep.
-func (s *sighting) note(a nxsb.Announce, from netip.Addr, now time.Time, keep netip.AddrPort, max int) {
+// note takes in what an announce says.
+func (s *sighting) note(a nxsb.Announce, now time.Time) {
 	s.last, s.port, s.services = now, a.Port, a.Services
-	if a.Port == 0 || from.IsUnspecified() || from.IsMulticast() || !from.IsValid() {
-		return // cannot be dialled
-	}
-	endpoint := netip.AddrPortFrom(from, a.Port)
-	if i := slices.Index(s.endpoints, endpoint); i >= 0 {
-		s.endpoints = slices.Delete(s.endpoints, i, i+1)
-	} else if len(s.endpoints) >= max {
-		oldest := len(s.endpoints) - 1
-		if s.endpoints[oldest] == keep && oldest > 0 {
-			oldest--
-		}
-		s.endpoints = slices.Delete(s.endpoints, oldest, oldest+1)
-	}
-	s.endpoints = slices.Insert(s.endpoints, 0, endpoint)
 }
+
+// reachable reports whether something could be sent to an address.
+func reachable(a netip.Addr) bool { return a.IsValid() && !a.IsUnspecified() && !a.IsMulticast() }
 
 // poke wakes the peer's dialler.
 func (p *pairedPeer) poke() {
@@ -146,17 +144,25 @@ func (p *pairedPeer) poke() {
 
 // endpoints gives where to dial a peer, the proven endpoint first, then the latest heard. There are none when the
 // peer's entry has expired.
-func (p *peers) endpoints(peer *pairedPeer, now time.Time) []netip.AddrPort {
+func (p *peers) endpoints(peer *pairedPeer, now time.Time) []place {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if !peer.seen.fresh(now, p.limits) {
 		return nil
 	}
-	list := slices.Clone(peer.seen.endpoints)
-	if i := slices.Index(list, peer.proven); i > 0 {
-		list = slices.Insert(slices.Delete(list, i, i+1), 0, peer.proven)
+	list := slices.Clone(peer.places.places)
+	if i := peer.places.index(peer.proven); i > 0 {
+		proven := list[i]
+		list = slices.Insert(slices.Delete(list, i, i+1), 0, proven)
 	}
 	return list
+}
+
+// dial notes that an endpoint of a peer is being dialled, or is no longer; failed says that it was in vain.
+func (p *peers) dial(peer *pairedPeer, endpoint netip.AddrPort, dialling, failed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	peer.places.dial(endpoint, dialling, failed)
 }
 
 // prove notes that the peer itself answered at an endpoint.
@@ -190,7 +196,11 @@ func (p *peers) list(now time.Time, up func(id string) bool) []localapi.Peer {
 	defer p.mu.Unlock()
 	list := make([]localapi.Peer, 0, len(p.paired)+len(p.strangers))
 	for _, id := range slices.Sorted(maps.Keys(p.paired)) {
-		entry := p.entry(p.paired[id].seen, now)
+		seen := p.paired[id].seen
+		for _, place := range p.paired[id].places.places {
+			seen.addresses = append(seen.addresses, place.endpoint.Addr())
+		}
+		entry := p.entry(seen, now)
 		entry.Paired = true
 		entry.Session = up(id)
 		list = append(list, entry)
@@ -213,8 +223,8 @@ func (p *peers) entry(s sighting, now time.Time) localapi.Peer {
 	entry.Port = s.port
 	entry.Services = append(entry.Services, s.services...)
 	entry.AgeMS = now.Sub(s.last).Milliseconds()
-	for _, endpoint := range s.endpoints {
-		if a := endpoint.Addr().String(); !slices.Contains(entry.Addresses, a) {
+	for _, address := range s.addresses {
+		if a := address.String(); !slices.Contains(entry.Addresses, a) {
 			entry.Addresses = append(entry.Addresses, a)
 		}
 	}

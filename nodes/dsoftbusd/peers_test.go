@@ -27,33 +27,90 @@ func heardFrom(t *testing.T, p *peers, id, from string, port uint16, now time.Ti
 func endpointsOf(p *peers, now time.Time) []string {
 	var list []string
 	for _, e := range p.endpoints(p.paired["node-b"], now) {
-		list = append(list, e.String())
+		list = append(list, e.endpoint.String())
 	}
 	return list
 }
 
-func TestEndpointsAreTheLastFourHeard(t *testing.T) {
+// The endpoints that were heard most often are dialled: the device repeats its announce from where it is.
+func TestEndpointsAreThoseHeardMostOften(t *testing.T) {
 	p, now := newTestPeers(t), time.Now()
-	for _, from := range []string{"10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.1", "10.0.0.4", "10.0.0.5"} {
-		heardFrom(t, p, "node-b", from, 7, now)
+	hear := func(addresses ...string) {
+		for _, from := range addresses {
+			heardFrom(t, p, "node-b", from, 7, now)
+		}
 	}
-	if got, want := endpointsOf(p, now), []string{"10.0.0.5:7", "10.0.0.4:7", "10.0.0.1:7", "10.0.0.3:7"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, want %v", got, want)
+	check := func(what string, want ...string) {
+		t.Helper()
+		for i := range want {
+			want[i] = "10.0.0." + want[i] + ":7"
+		}
+		if got := endpointsOf(p, now); !reflect.DeepEqual(got, want) {
+			t.Errorf("%s: got %v, want %v", what, got, want)
+		}
 	}
-	// A proven one goes first, and is not evicted.
+	hear("10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.4", "10.0.0.5")
+	check("heard once, all but one place are theirs", "3", "2", "1")
+	hear("10.0.0.5", "10.0.0.5")
+	check("at the same moment, which counts once", "3", "2", "1")
+	now = now.Add(apart)
+	hear("10.0.0.5")
+	check("heard twice", "5", "3", "2", "1")
+	hear("10.0.0.4")
+	check("instead of the one not heard for longest", "4", "5", "3", "2")
+	p.dial(p.paired["node-b"], netip.MustParseAddrPort("10.0.0.2:7"), true, false)
 	p.prove(p.paired["node-b"], netip.MustParseAddrPort("10.0.0.3:7"))
-	for i := range 50 {
-		heardFrom(t, p, "node-b", fmt.Sprintf("10.0.1.%d", i), 7, now)
+	now = now.Add(apart)
+	hear("10.0.0.4", "10.0.0.5")
+	for i := 6; i < 200; i++ { // all heard twice
+		now = now.Add(time.Millisecond)
+		hear(fmt.Sprintf("10.0.0.%d", i))
+		if i > 60 {
+			hear(fmt.Sprintf("10.0.0.%d", i-55))
+		}
 	}
-	if got, want := endpointsOf(p, now), []string{"10.0.0.3:7", "10.0.1.49:7", "10.0.1.48:7", "10.0.1.47:7"}; !reflect.DeepEqual(got, want) {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	// With one place, the latest has it all the same: a proven address may be an old one.
+	check("the one being dialled and the proven one stay, and those heard three times", "3", "5", "4", "2")
+	p.dial(p.paired["node-b"], netip.MustParseAddrPort("10.0.0.2:7"), false, true)
+	hear("10.0.0.210")
+	now = now.Add(apart)
+	hear("10.0.0.210")
+	check("the attempt has ended", "3", "210", "5", "4")
+	hear("10.0.0.211")
+	now = now.Add(apart)
+	hear("10.0.0.211")
+	check("as often as the one that was not dialled yet", "3", "210", "5", "4")
+	p.dial(p.paired["node-b"], netip.MustParseAddrPort("10.0.0.210:7"), false, true)
+	hear("10.0.0.211")
+	check("that one was dialled in vain", "3", "211", "5", "4")
+	now = now.Add(DefaultLimits().PeerExpiry)
+	hear("10.0.0.7")
+	now = now.Add(1)
+	hear("10.0.0.7")
+	check("silent ones go, but for the proven one", "3", "7")
+}
+
+// With one place, an address heard again has it all the same: a proven one may be old.
+func TestOneEndpoint(t *testing.T) {
+	p, now := newTestPeers(t), time.Now()
 	p.limits.Endpoints = 1
-	p.paired["node-b"].seen.endpoints = []netip.AddrPort{netip.MustParseAddrPort("10.0.0.3:7")}
+	heardFrom(t, p, "node-b", "10.0.0.3", 7, now)
+	p.prove(p.paired["node-b"], netip.MustParseAddrPort("10.0.0.3:7"))
 	heardFrom(t, p, "node-b", "10.0.0.9", 7, now)
 	if got, want := endpointsOf(p, now), []string{"10.0.0.9:7"}; !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// What is remembered of a flood is bounded.
+func TestMemoryOfEndpoints(t *testing.T) {
+	now := time.Now()
+	var e endpoints
+	for i := range 5 * memoryMost {
+		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		e.hear(netip.AddrPortFrom(address, 7), now.Add(time.Duration(i)*time.Microsecond), netip.AddrPort{}, 4, time.Minute)
+	}
+	if got := len(e.fresh) + len(e.older); got > 2*memoryMost || got < memoryMost {
+		t.Errorf("%d endpoints are remembered, want %d to %d", got, memoryMost, 2*memoryMost)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/localapi"
+	"dsoftbus-rig/protocol/pk"
 	"dsoftbus-rig/protocol/session"
 )
 
@@ -204,6 +205,11 @@ func (l *link) forward(ctx context.Context, p *program, first <-chan message) {
 		if m.kind != localapi.KindFrame || len(m.body) > session.MaxPayload {
 			l.d.refuse(p.conn, &localapi.Error{Code: localapi.CodeBadRequest,
 				Text: fmt.Sprintf("bad request: a %s of %d bytes, want frames of at most %d", m.kind, len(m.body), session.MaxPayload)})
+			break
+		}
+		if pk.Answers(m.body) {
+			// The peer would end the session for it, which is not this program's alone.
+			l.d.refuse(p.conn, &localapi.Error{Code: localapi.CodeBadRequest, Text: "bad request: a frame that is a response"})
 			break
 		}
 		if err := l.pass(ctx, p, &out, m.body); err != nil {

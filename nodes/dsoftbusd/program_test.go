@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"reflect"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -186,7 +187,6 @@ func TestFramesPassAsTheyAre(t *testing.T) {
 			"":                   "PK\x01\x81\x01 with something behind it",
 			"xyz":                "PK\x01\x81\xff",
 			"PK\x01\x42":         "PK\x01\xc2\x00",
-			"PK\x01\x83\x00":     "PK\x01\x83\x00\xff\xff",
 			"PK\x01\x04short":    "PK\x01\x84\x00",
 			"PK\x01\x02\x00\x00": "PK\x01\x82\x00\x00",
 		} {
@@ -202,19 +202,13 @@ func TestFramesPassAsTheyAre(t *testing.T) {
 	})
 }
 
-// What is no answer to the oldest request is a request, and is answered in turn.
+// A frame whose operation lacks the response bit is a request, also while answers are awaited.
 func TestRequestsAndAnswersAreToldApart(t *testing.T) {
 	asServer(t, func(t *testing.T, a *node, program *localapi.Conn, server *rawPeer) {
 		send(t, program, pk.AppendStat(nil, "pkg:/x/y"), pk.AppendClose(nil, 5))
 		server.frame(t)
 		server.frame(t)
-		for _, frame := range []string{
-			"PK\x01\x84\x00", // the answer to the second request before that to the first
-			"PK\x01\x82\x00\x01\x00\x00\x00",
-			"PK\x02\x81\x05",
-			"PK\x01\x81",
-			"",
-		} {
+		for _, frame := range []string{"PK\x02\x81\x05", "KP\x01\x81\x05", "PK\x01", "PK\x01\x7f\x00", ""} {
 			if got, want := server.call(t, []byte(frame)), string(pk.AppendReject(nil, []byte(frame), pk.BadRequest)); got != want {
 				t.Errorf("%q was answered %q, want %q", frame, got, want)
 			}
@@ -228,6 +222,56 @@ func TestRequestsAndAnswersAreToldApart(t *testing.T) {
 				t.Errorf("the program received %q, %v; want %q", body, err, frame)
 			}
 		}
+	})
+}
+
+// A response that answers nothing ends the session, and is not answered: two peers would otherwise answer each other for ever.
+func TestResponseThatNobodyAskedFor(t *testing.T) {
+	for name, frame := range map[string]string{
+		"of no request":                          "PK\x01\x83\x00\x00\x00",
+		"of an unknown operation":                "PK\x01\xff\x01",
+		"out of order":                           "PK\x01\x84\x00",
+		"no more than its header":                "PK\x01\x81",
+		"to an operation that is itself the bit": "PK\x01\x80\x00",
+	} {
+		t.Run(name, func(t *testing.T) {
+			asServer(t, func(t *testing.T, a *node, program *localapi.Conn, server *rawPeer) {
+				if name == "out of order" {
+					send(t, program, pk.AppendStat(nil, "pkg:/x/y"), pk.AppendClose(nil, 5))
+					server.frame(t)
+					server.frame(t)
+				}
+				server.Send(session.ChannelPackageFS, []byte(frame))
+				got, err := server.collect()
+				if err != io.EOF {
+					t.Errorf("ended with %v, want %v", err, io.EOF)
+				}
+				var reasons []string
+				for _, r := range got {
+					if r.payload != ping && r.payload != pong {
+						reasons = append(reasons, r.payload)
+					}
+				}
+				if want := []string{"\x03" + errUnasked.Error()}; !reflect.DeepEqual(reasons, want) {
+					t.Errorf("received %q, want %q", reasons, want)
+				}
+			})
+		})
+	}
+}
+
+// A program's frame that is a response costs that program its connection, and nobody the session.
+func TestProgramThatSendsAResponse(t *testing.T) {
+	asServer(t, func(t *testing.T, a *node, program *localapi.Conn, server *rawPeer) {
+		send(t, program, pk.AppendClose(nil, 5), []byte("PK\x01\x83\x00"))
+		if got, want := server.frame(t), string(pk.AppendClose(nil, 5)); got != want {
+			t.Errorf("the peer received %q, want %q", got, want)
+		}
+		_, err := program.RecvReply()
+		if want := (&localapi.Error{Code: localapi.CodeBadRequest}); !errors.Is(err, want) {
+			t.Errorf("the program received %v, want %v", err, want)
+		}
+		a.markers.never(t, "dsoftbusd: session lost")
 	})
 }
 
@@ -252,11 +296,14 @@ func TestRequestsGoTogether(t *testing.T) {
 				program.Recv()
 			}
 		}()
-		for range 40 {
+		for range 32 {
 			server.Send(session.ChannelPackageFS, pk.AppendCloseResponse(nil, pk.BadF))
 		}
 		for range 8 {
 			server.frame(t)
+		}
+		for range 8 {
+			server.Send(session.ChannelPackageFS, pk.AppendCloseResponse(nil, pk.BadF))
 		}
 	})
 }

@@ -210,17 +210,19 @@ func asNotFound(err error) error {
 }
 
 // checkName holds names to what pk.ResolvePath lets through: the service's
-// socket takes names from other programs.
+// socket takes names from other programs. Bundle and version are one segment
+// together, so either may be dots beside the other: such a name leads nowhere,
+// and is not found.
 func checkName(name pk.Name) error {
-	if !validPart(name.Bundle) || (name.Version != "" && !validPart(name.Version)) {
+	segment := name.Bundle
+	if name.Version != "" {
+		segment += "@" + name.Version
+	}
+	if name.Bundle == "" || segment == "." || segment == ".." || strings.ContainsAny(segment, "/\x00") {
 		return errBadName
 	}
 	if strings.ContainsRune(name.Path, 0) || (name.Path != "" && !fs.ValidPath(name.Path)) {
 		return errBadName
 	}
 	return nil
-}
-
-func validPart(part string) bool {
-	return part != "" && part != "." && part != ".." && !strings.ContainsAny(part, "/\x00")
 }

@@ -192,6 +192,10 @@ func TestOpen(t *testing.T) {
 		"system@2.0.0@/build.prop":           "-",
 		"system@/build.prop":                 "-",
 		"@2.0.0/build.prop":                  "-",
+		"system@../build.prop":               "-",
+		"system@./build.prop":                "-",
+		"..@1/x":                             "-",
+		".@../x":                             "-",
 	} {
 		got, err := read(s, name(t, rel))
 		if want == "-" {
@@ -217,7 +221,7 @@ func TestOpenMalformed(t *testing.T) {
 		{Bundle: ".", Path: "system@1.0.0/x"},
 		{Bundle: "a/../..", Version: "1.0.0", Path: "x"},
 		{Bundle: "system", Version: "../1", Path: "x"},
-		{Bundle: "system", Version: "..", Path: "x"},
+		{Bundle: "..", Version: "1/../../..", Path: "secret"},
 		{Bundle: "system", Version: "1.0.0", Path: "../../secret"},
 		{Bundle: "system", Version: "1.0.0", Path: "/x"},
 		{Bundle: "system", Version: "1.0.0", Path: "x/"},

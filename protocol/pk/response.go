@@ -124,7 +124,18 @@ func EchoOp(frame []byte) byte {
 
 // IsResponse says whether a frame has the look of a response whose byte 3 is op, as EchoOp gave it.
 func IsResponse(frame []byte, op byte) bool {
-	return len(frame) >= rejectLen && frame[0] == 'P' && frame[1] == 'K' && frame[2] == version && frame[3] == op
+	return len(frame) >= rejectLen && hasHeader(frame) && frame[3] == op
+}
+
+// hasHeader reports whether a frame begins as every request and response does; its byte 3 is then the operation.
+func hasHeader(frame []byte) bool {
+	return len(frame) > 3 && frame[0] == 'P' && frame[1] == 'K' && frame[2] == version
+}
+
+// Answers reports whether a frame goes in the direction of responses: the top bit of its operation says so, whether or not
+// there is such an operation.
+func Answers(frame []byte) bool {
+	return hasHeader(frame) && frame[3]&responseBit != 0
 }
 
 // AppendReject appends the five-byte answer to a request that ParseRequest refused.

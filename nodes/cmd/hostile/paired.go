@@ -72,10 +72,12 @@ func badRequests() []bad {
 			{"NUL", path(op, 8, "pkg:/a/\x00"), pk.PathTraversal},
 			{"not there", path(op, 11, "pkg:/none/x"), pk.NotFound},
 			{"encoded dots", path(op, 12, "pkg:/%2e%2e/"), pk.PathTraversal}, // its last segment is empty
+			{"version of dots", path(op, 16, "pkg:/system@../x"), pk.NotFound},
 			{"encoded dots of a file", path(op, 13, "pkg:/%2e%2e/x"), pk.NotFound},
 		}...)
 	}
-	for op := 0; op < 256; op++ {
+	// With the top bit set it would be a response, which ends the session.
+	for op := 0; op < 128; op++ {
 		if op < int(pk.Stat) || op > int(pk.Close) {
 			all = append(all, bad{fmt.Sprintf("operation %d", op), append([]byte{'P', 'K', 1, byte(op)}, make([]byte, 10)...), pk.BadRequest})
 		}
