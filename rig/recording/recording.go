@@ -22,10 +22,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
-
-	"dsoftbus-rig/rig/machine"
 
 	"github.com/google/renameio/v2"
 )
@@ -59,7 +56,7 @@ type Machine struct {
 	Node        string    `json:"node"`         // "A"
 	Scenario    string    `json:"scenario"`     // "roundtrip/basic"
 	Started     time.Time `json:"started"`      // the host's clock
-	QEMU        string    `json:"qemu"`         // path of the emulator
+	QEMU        string    `json:"qemu"`         // path of the emulator, for people: a replay takes the user's
 	QEMUVersion string    `json:"qemu_version"` // "7.2.22": the form of the log, and devices, are those of a version
 	Args        []string  `json:"args"`         // of QEMU, as it was started
 	Kernel      string    `json:"kernel"`       // SHA-256 of the kernel, in hex
@@ -190,57 +187,6 @@ func (l *Life) Positions() ([]Position, error) {
 		}
 		all = append(all, p)
 	}
-}
-
-// Replay says what differs between the command line of a recorded machine and the one that replays it. All are paths.
-type Replay struct {
-	Log, Console, Journal string
-	Kernel, Initrd        string
-	// Snapshots is an empty qcow2 disk, to which QEMU saves the states it can go back to; "": there is none.
-	Snapshots string
-	// QMP is what follows -chardev for the socket of QMP, whose id is "qmp".
-	QMP string
-}
-
-// Args returns the command line that replays a machine. What the machine can see is as it was, also where a later rig would start it otherwise: only what
-// stands behind its devices is replaced. There is no network, since all that came from it is in the log.
-func (m *Machine) ReplayArgs(r Replay) ([]string, error) {
-	out := slices.Clone(m.Args)
-	hub := 0
-	for i := 0; i+1 < len(out); i++ {
-		value := &out[i+1]
-		switch out[i] {
-		case "-icount":
-			*value = "shift=auto,rr=replay,rrfile=" + machine.Option(r.Log)
-		case "-kernel":
-			*value = r.Kernel
-		case "-initrd":
-			*value = r.Initrd
-		case "-chardev":
-			switch _, id, _ := strings.Cut(*value, "id="); {
-			case strings.HasPrefix(id, "qmp"):
-				*value = r.QMP
-			case strings.HasPrefix(id, "console"):
-				*value = "file,id=console,path=" + machine.Option(r.Console)
-			case strings.HasPrefix(id, "journal"):
-				*value = "file,id=journal,path=" + machine.Option(r.Journal)
-			default:
-				return nil, fmt.Errorf("%s: a recorded machine has a character device %q, of which nobody knows what it is", m.Node, *value)
-			}
-		case "-netdev":
-			_, id, _ := strings.Cut(*value, "id=")
-			id, _, _ = strings.Cut(id, ",")
-			*value = fmt.Sprintf("hubport,id=%s,hubid=%d", id, hub)
-			hub++
-		default:
-			continue
-		}
-		i++
-	}
-	if r.Snapshots != "" {
-		out = append(out, "-drive", "if=none,id=snapshots,format=qcow2,file="+machine.Option(r.Snapshots))
-	}
-	return out, nil
 }
 
 // Digest is the SHA-256 of a file, in hex, as a Machine has those of what it booted.
