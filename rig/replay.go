@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/recording"
@@ -202,12 +204,8 @@ func (f *replayFlags) run(cmd *cobra.Command, args []string) error {
 }
 
 // options are those of a life's replay.
-func (f *replayFlags) options(s *replay.Scenario, life *recording.Life, v *voice) replay.Options {
-	o := replay.Options{QEMU: f.qemu, Run: s.Run, Tell: v.line, Progress: v.progress, Stderr: v}
-	if o.QEMU == "" {
-		o.QEMU = life.QEMU
-	}
-	return o
+func (f *replayFlags) options(s *replay.Scenario, v *voice) replay.Options {
+	return replay.Options{QEMU: cmp.Or(f.qemu, host.DefaultQEMU), Run: s.Run, Tell: v.line, Progress: v.progress, Stderr: v}
 }
 
 // replayNode replays the lives of a node, one after another.
@@ -228,7 +226,7 @@ func (f *replayFlags) replayNode(ctx context.Context, s *replay.Scenario, n repl
 }
 
 func (f *replayFlags) replayLife(ctx context.Context, s *replay.Scenario, life *recording.Life, v *voice) (lines int, err error) {
-	p, err := replay.Open(ctx, life, f.options(s, life, v))
+	p, err := replay.Open(ctx, life, f.options(s, v))
 	if err != nil {
 		return 0, err
 	}
@@ -319,7 +317,7 @@ func (v *visit) visit(ctx context.Context, lives []*recording.Life) error {
 
 // life replays a life as goes says, and then does what is to be done there.
 func (v *visit) life(ctx context.Context, life *recording.Life, goes func(*replay.Player) error) (err error) {
-	p, err := replay.Open(ctx, life, v.flags.options(v.scenario, life, v.voice))
+	p, err := replay.Open(ctx, life, v.flags.options(v.scenario, v.voice))
 	if err != nil {
 		return err
 	}

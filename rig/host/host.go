@@ -102,6 +102,7 @@ type Host struct {
 	BootWork    float64 `json:"boot_work"`    // the part of them in which it had a processor
 	Pace        float64 `json:"pace"`         // of the host then, for each second on the processor
 	Slowdown    float64 `json:"slowdown"`     // what deadlines are scaled by now; 1 to MaxSlowdown
+	Sandbox     string  `json:"sandbox"`      // why QEMU cannot confine itself (see machine.CheckSandbox); "" when it can
 	TSC         int     `json:"tsc_khz"`      // frequency of the processor's time stamp counter; 0 unknown
 }
 
@@ -120,6 +121,9 @@ func Detect(ctx context.Context, o Options, set *images.Set) (*Host, error) {
 	h, ok := readCache(cached)
 	if !ok || o.Again {
 		h = &Host{QEMU: qemu, QEMUVersion: version, TSC: tscKHz()}
+		if err := machine.CheckSandbox(ctx, qemu); err != nil {
+			h.Sandbox = brief(err)
+		}
 		if err := h.accelerate(ctx, o, set); err != nil {
 			return nil, err
 		}
@@ -204,7 +208,7 @@ func brief(err error) string {
 
 // Hardware is what machines are made of on this host.
 func (h *Host) Hardware(set *images.Set) machine.Hardware {
-	return machine.Hardware{QEMU: h.QEMU, Accel: h.Accel, TSC: h.TSC, Kernel: set.Kernel, Initrd: set.Initrd, Cover: set.Cover}
+	return machine.Hardware{QEMU: h.QEMU, Accel: h.Accel, TSC: h.TSC, Sandbox: h.Sandbox == "", Kernel: set.Kernel, Initrd: set.Initrd, Cover: set.Cover}
 }
 
 // Slow returns what deadlines are scaled by when that many busy machines share a
@@ -363,7 +367,7 @@ func cacheFile(o Options, qemu, version string, set *images.Set) string {
 		}
 		device = fmt.Sprint(info.Mode(), st.Uid, st.Gid, st.Rdev)
 	}
-	key := sha256.Sum256(fmt.Appendf(nil, "probe 4\n%s\n%s\n%d %d\n%s\n%s\n%v\n%s\n%s%s", qemu, version, program.Size(), program.ModTime().UnixNano(),
+	key := sha256.Sum256(fmt.Appendf(nil, "probe 5\n%s\n%s\n%d %d\n%s\n%s\n%v\n%s\n%s%s", qemu, version, program.Size(), program.ModTime().UnixNano(),
 		o.Accel, device, kvmUsable(o.kvm), set.Kernel, boot, release))
 	return filepath.Join(o.CacheDir, "probe-"+hex.EncodeToString(key[:8])+".json")
 }

@@ -12,18 +12,25 @@ const gdbStream = "gdb"
 
 // GDB starts QEMU's gdbstub and connects to it, on which the machine stops (event "STOP"). What is said there is the GDB remote protocol: registers
 // and memory of the machine's processor, breakpoints, `c` to go on. The connection is the caller's, who closes it; EndGDB ends the stub. A second stub
-// is refused.
+// is refused, and a machine that replays has one once.
 func (m *Machine) GDB(ctx context.Context) (net.Conn, error) {
+	if m.gdb != nil {
+		return m.gdb, m.startGDB(ctx, "chardev:"+gdbStream)
+	}
 	// Nothing but a debugger has any use for it, so it is no part of the argument line.
 	address := strings.TrimPrefix(m.address(gdbStream), "@") + ",server=on,wait=off,abstract=on"
-	said, err := m.human(ctx, "gdbserver unix:"+address)
-	if err != nil {
+	if err := m.startGDB(ctx, "unix:"+address); err != nil {
 		return nil, err
 	}
-	if !strings.HasPrefix(said, "Waiting for gdb") {
-		return nil, fmt.Errorf("start the gdbstub of machine %s: QEMU says %q", m.spec.Name, strings.Join(strings.Fields(said), " "))
-	}
 	return m.Reconnect(ctx, gdbStream)
+}
+
+func (m *Machine) startGDB(ctx context.Context, device string) error {
+	said, err := m.human(ctx, "gdbserver "+device)
+	if err == nil && !strings.HasPrefix(said, "Waiting for gdb") {
+		err = fmt.Errorf("start the gdbstub of machine %s: QEMU says %q", m.spec.Name, strings.Join(strings.Fields(said), " "))
+	}
+	return err
 }
 
 // EndGDB ends the gdbstub. The machine stays as it is, stopped or running, without the breakpoints that a debugger has left.

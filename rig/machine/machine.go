@@ -45,6 +45,7 @@ type Machine struct {
 	stderr  *console.Tail
 	events  chan Event
 	streams map[string]net.Conn
+	gdb     net.Conn // to QEMU's end of a pair, for a machine that replays; nil: the gdbstub gets a socket with a name
 
 	starved int // processes that the host's kernel had ended for want of memory when this one began
 
@@ -72,6 +73,13 @@ func Start(ctx context.Context, spec Spec, given Files, stderr io.Writer) (*Mach
 	return launch(ctx, spec, spec.Args(), streams, files, stderr)
 }
 
+// begin starts QEMU's process.
+func (m *Machine) begin() error {
+	started := make(chan error)
+	go startConfined(m.cmd, func(err error) { started <- err }, m.ended)
+	return <-started
+}
+
 // launch starts QEMU with sockets for QMP and for streams, which are the first files it inherits, and more after them.
 func launch(ctx context.Context, spec Spec, args, streams []string, more []*os.File, stderr io.Writer) (*Machine, error) {
 	m := &Machine{spec: spec, stderr: &console.Tail{Max: stderrTail}, done: make(chan struct{}), events: make(chan Event, 64), streams: map[string]net.Conn{}}
@@ -82,9 +90,17 @@ func launch(ctx context.Context, spec Spec, args, streams []string, more []*os.F
 	m.cmd.Stdout = m.cmd.Stderr
 	// The machine must not outlive the rig, and Ctrl-C is the rig's alone.
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL, Setpgid: true}
-	for _, name := range append([]string{"qmp"}, streams...) {
+	m.cmd.Env = environment(os.Environ())
+	monitor, theirs, err := newMonitor()
+	if err != nil {
+		return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
+	}
+	defer theirs.Close()
+	m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, theirs)
+	for _, name := range streams {
 		f, err := listen(m.address(name))
 		if err != nil {
+			_ = monitor.Disconnect()
 			return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
 		}
 		defer f.Close()
@@ -92,13 +108,15 @@ func launch(ctx context.Context, spec Spec, args, streams []string, more []*os.F
 	}
 	m.cmd.ExtraFiles = append(m.cmd.ExtraFiles, more...)
 	m.starved = starved()
-	if err := m.cmd.Start(); err != nil {
+	if err := m.begin(); err != nil {
+		_ = monitor.Disconnect()
 		return nil, fmt.Errorf("start machine %s: %w", spec.Name, err)
 	}
-	go m.wait()
-	err := m.connect(ctx, streams)
+	err = m.connect(ctx, streams)
 	if err == nil {
-		err = m.connectMonitor(ctx)
+		err = m.connectMonitor(ctx, monitor)
+	} else {
+		_ = monitor.Disconnect()
 	}
 	if err != nil {
 		m.Kill()
@@ -159,8 +177,8 @@ func (m *Machine) connect(ctx context.Context, streams []string) error {
 	return nil
 }
 
-func (m *Machine) wait() {
-	err := m.cmd.Wait()
+// ended notes the process's end.
+func (m *Machine) ended(err error) {
 	m.err = fmt.Errorf("machine %s: %w (%v)", m.spec.Name, ErrExited, m.cmd.ProcessState)
 	if m.cmd.ProcessState == nil {
 		m.err = fmt.Errorf("machine %s: %w (%v)", m.spec.Name, ErrExited, err)
@@ -199,11 +217,7 @@ func kills(text string) int {
 
 // connectMonitor performs QMP's greeting, by the deadline, or until QEMU exits:
 // go-qemu knows neither.
-func (m *Machine) connectMonitor(ctx context.Context) error {
-	monitor, err := qmp.NewSocketMonitor("unix", m.address("qmp"), startWait)
-	if err != nil {
-		return m.Cause(fmt.Errorf("connect to QMP: %w", err))
-	}
+func (m *Machine) connectMonitor(ctx context.Context, monitor *qmp.SocketMonitor) (err error) {
 	connected := make(chan error, 1)
 	go func() { connected <- monitor.Connect() }()
 	late := time.NewTimer(startWait)
@@ -389,6 +403,9 @@ func (m *Machine) Kill() {
 	// The error can only be that the process is gone already.
 	_ = m.cmd.Process.Kill()
 	<-m.done
+	if m.gdb != nil {
+		m.gdb.Close() // also where no debugger has asked for it
+	}
 	if m.monitor != nil {
 		_ = m.monitor.Disconnect()
 	}

@@ -4,22 +4,46 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// ReplayQMP is what the argument line of StartReplay has in the place of the recorded machine's socket of QMP.
-var ReplayQMP = socket("qmp", fdQMP)
+// What the argument line of StartReplay has after -chardev for QMP, in the place
+// of the recorded machine's, and for the gdbstub.
+var (
+	ReplayQMP = pair("qmp", fdQMP)
+	ReplayGDB = pair(gdbStream, fdReplayGDB)
+)
 
-// StartReplay starts QEMU on an argument line that replays a recorded machine, as package recording makes one. There is nothing to hand over. As with Start it
-// stands at its first instruction. name is unique within the network namespace, which may be the host's own. At the end of its log the machine stands still
+// ReplayDisk is the path of the disk that StartReplay is given, as QEMU sees it.
+var ReplayDisk = fmt.Sprintf("/proc/self/fd/%d", fdReplayDisk)
+
+// Those behind QMP's: a machine that replays has no streams.
+const (
+	fdReplayGDB = iota + fdQMP + 1
+	fdReplayDisk
+)
+
+// StartReplay starts QEMU on an argument line that replays a recorded machine, as package recording makes one. disk, which stays the caller's, is what the line calls ReplayDisk. As with Start the machine
+// stands at its first instruction. Nothing of it can be reached by name: its network namespace may be the host's own. At the end of its log the machine stands still
 // (event "SHUTDOWN", then "STOP") and can be looked at.
-func StartReplay(ctx context.Context, name, qemu string, args []string, stderr io.Writer) (*Machine, error) {
-	m, err := launch(ctx, Spec{Hardware: Hardware{QEMU: qemu}, Name: name}, args, nil, nil, stderr)
+func StartReplay(ctx context.Context, name string, hw Hardware, args []string, disk *os.File, stderr io.Writer) (*Machine, error) {
+	gdb, theirs, err := newPair()
 	if err != nil {
+		return nil, fmt.Errorf("start machine %s: %w", name, err)
+	}
+	defer theirs.Close()
+	if hw.Sandbox {
+		args = append([]string{"-sandbox", sandbox}, args...)
+	}
+	m, err := launch(ctx, Spec{Hardware: hw, Name: name}, args, nil, []*os.File{theirs, disk}, stderr)
+	if err != nil {
+		gdb.Close()
 		return nil, err
 	}
+	m.gdb = gdb
 	if err := m.Run(ctx, "set-action", map[string]string{"shutdown": "pause"}, nil); err != nil {
 		m.Kill()
 		return nil, err

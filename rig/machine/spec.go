@@ -29,6 +29,8 @@ type Hardware struct {
 	Kernel string `json:"kernel"`  // path of a bzImage, or of a vmlinux with a PVH note
 	Initrd string `json:"initrd"`  // path of the initramfs
 	Saved  Saved  `json:"saved"`   // what nodes are cloned from; its zero value: every machine boots
+	// Sandbox has QEMU confine itself, see CheckSandbox.
+	Sandbox bool `json:"sandbox,omitempty"`
 	// Cover says that the programs in Initrd count which of their statements run, and has them write it to agentapi.CoverageDir.
 	Cover bool `json:"cover,omitempty"`
 }
@@ -153,7 +155,10 @@ func (s Spec) Args() []string {
 		"-machine", board, "-accel", accel, "-cpu", cpu, "-smp", "1", "-m", fmt.Sprint(memory),
 		"-rtc", "base=utc",
 		"-kernel", s.Kernel, "-initrd", s.Initrd, "-append", strings.TrimSpace(kernel + " " + s.Append),
-		"-chardev", socket("qmp", fdQMP), "-mon", "chardev=qmp,mode=control",
+		"-chardev", pair("qmp", fdQMP), "-mon", "chardev=qmp,mode=control",
+	}
+	if s.Sandbox {
+		args = append(args, "-sandbox", sandbox)
 	}
 	if s.Recording != nil {
 		args = append(args, s.recordedDevices()...)
@@ -221,6 +226,10 @@ func (s Spec) recordedDevices() []string {
 // Option is a word as it stands in a list of QEMU's options, in which a comma is read only when it is doubled.
 func Option(s string) string { return strings.ReplaceAll(s, ",", ",,") }
 
+// pair is a socket that is connected already.
+func pair(id string, fd int) string { return fmt.Sprintf("socket,id=%s,fd=%d", id, fd) }
+
+// socket is one that QEMU inherits listening.
 func socket(id string, fd int) string {
 	return fmt.Sprintf("socket,id=%s,fd=%d,server=on,wait=off", id, fd)
 }
@@ -234,10 +243,10 @@ func (s Spec) CommandLine() string {
 		words = append(words, Quote(arg))
 	}
 	if s.Recording != nil {
-		return fmt.Sprintf("# fd %d is a listening socket (QMP), fd %d the tap, fd %d the tap of the control card\n%s\n", fdQMP, fdTap, fdControlTap, strings.Join(words, " "))
+		return fmt.Sprintf("# fd %d is the other end of QMP, fd %d the tap, fd %d the tap of the control card\n%s\n", fdQMP, fdTap, fdControlTap, strings.Join(words, " "))
 	}
-	return fmt.Sprintf("# fd %d..%d are listening sockets (QMP, console, control, journal), fd %d is the tap, fd %d the handover\n%s\n",
-		fdQMP, fdJournal, fdTap, fdHandover, strings.Join(words, " "))
+	return fmt.Sprintf("# fd %d is the other end of QMP, fd %d..%d are listening sockets (console, control, journal), fd %d is the tap, fd %d the handover\n%s\n",
+		fdQMP, fdConsole, fdJournal, fdTap, fdHandover, strings.Join(words, " "))
 }
 
 // Quote quotes one word for a POSIX shell, or leaves it when it needs none.

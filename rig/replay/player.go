@@ -23,7 +23,7 @@ import (
 
 // Options say how to replay.
 type Options struct {
-	QEMU string // the emulator
+	QEMU string // the emulator, as the user has it: a recording does not name one
 	Run  string // the run's folder, with what the machines booted
 
 	Tell     func(Line)     // gets each line that was printed as recorded, once, one at a time; may be nil
@@ -47,9 +47,11 @@ type Player struct {
 	life *recording.Life
 	o    Options
 	dir  string // temporary
-	disk *os.File
-	size int64 // of the log
-	out  *output
+	// sandbox says that QEMU can confine itself.
+	sandbox bool
+	disk    *os.File
+	size    int64 // of the log
+	out     *output
 
 	m      *machine.Machine
 	files  []*follow.File
@@ -87,7 +89,7 @@ func Open(ctx context.Context, life *recording.Life, o Options) (*Player, error)
 	if o.Stderr == nil {
 		o.Stderr = io.Discard
 	}
-	p := &Player{life: life, o: o, changed: make(chan struct{})}
+	p := &Player{life: life, o: o, changed: make(chan struct{}), sandbox: machine.CheckSandbox(ctx, o.QEMU) == nil}
 	p.out = &output{tell: o.Tell, changed: p.change}
 	for _, name := range []string{recording.ConsoleFile, recording.JournalFile} {
 		want, err := os.ReadFile(life.File(name))
@@ -155,7 +157,7 @@ func (p *Player) start(ctx context.Context) error {
 	args, err := p.life.ReplayArgs(recording.Replay{
 		Log: p.life.File(recording.LogFile), Console: p.file(recording.ConsoleFile), Journal: p.file(recording.JournalFile),
 		Kernel: filepath.Join(p.o.Run, recording.KernelFile), Initrd: filepath.Join(p.o.Run, recording.InitrdFile),
-		Snapshots: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), p.disk.Fd()), QMP: machine.ReplayQMP,
+		Snapshots: machine.ReplayDisk, QMP: machine.ReplayQMP, GDB: machine.ReplayGDB,
 	})
 	if err != nil {
 		return err
@@ -173,7 +175,8 @@ func (p *Player) start(ctx context.Context) error {
 		p.files = append(p.files, f)
 	}
 	name := fmt.Sprintf("replay-%d-%d/%s", os.Getpid(), instances.Add(1), p.life.Node)
-	m, err := machine.StartReplay(ctx, name, p.o.QEMU, args, &warnings{to: p.o.Stderr})
+	hw := machine.Hardware{QEMU: p.o.QEMU, Sandbox: p.sandbox}
+	m, err := machine.StartReplay(ctx, name, hw, args, p.disk, &warnings{to: p.o.Stderr})
 	if err != nil {
 		return err
 	}
