@@ -17,9 +17,14 @@ import (
 // Lock takes the exclusive lock of a file, which it makes when there is none. When another process holds the lock, Lock calls waiting with words
 // for that process, "another rig (pid 123)", and waits until ctx ends; the error is then the cause of ctx. unlock gives the lock back.
 func Lock(ctx context.Context, name string, waiting func(holder string)) (unlock func(), err error) {
-	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o644)
+	// Who can open the file can lock it: that is the user alone.
+	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return nil, err
+	}
+	// Earlier versions let others read it. Where it is another user's, so is the lock.
+	if info, err := f.Stat(); err == nil && info.Mode().Perm()&0o077 != 0 {
+		_ = f.Chmod(0o600)
 	}
 	err = flock(f, unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
