@@ -138,6 +138,9 @@ type cache struct {
 
 // openCache creates the cache folder where needed and waits for its lock.
 func openCache(ctx context.Context, dir string, log func(string, ...any)) (*cache, error) {
+	if err := CheckOwner(dir); err != nil {
+		return nil, err
+	}
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("%w %s: %w", errCacheFolder, dir, err)
 	}

@@ -366,8 +366,8 @@ func TestCacheOnFullOrReadOnlyDisk(t *testing.T) {
 		name, options string
 		want          []string
 	}{
-		{"full", "size=64k", []string{"base layer: ", "no space left on device", "free some space, or set XDG_CACHE_HOME", "left behind: []"}},
-		{"read-only", "ro", []string{"image cache ", "read-only file system", "make it a folder you can write to"}},
+		{"full", "size=64k,mode=755", []string{"base layer: ", "no space left on device", "free some space, or set XDG_CACHE_HOME", "left behind: []"}},
+		{"read-only", "ro,mode=755", []string{"image cache ", "read-only file system", "make it a folder you can write to"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			self, err := os.Executable()
@@ -407,8 +407,8 @@ func TestMain(m *testing.M) {
 	}
 	dir := os.Args[1]
 	flags := uintptr(0)
-	if options == "ro" {
-		flags, options = syscall.MS_RDONLY, ""
+	if rest, ok := strings.CutPrefix(options, "ro,"); ok {
+		flags, options = syscall.MS_RDONLY, rest
 	}
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", flags, options); err != nil {
 		fmt.Println("mount:", err)

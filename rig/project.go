@@ -171,7 +171,8 @@ func cacheDir() (string, error) {
 	if err != nil {
 		return "", &host.UnsupportedError{Err: fmt.Errorf("find the cache folder: %w: set HOME or XDG_CACHE_HOME", err)}
 	}
-	return filepath.Join(dir, "dsoftbus-rig"), nil
+	dir = filepath.Join(dir, "dsoftbus-rig")
+	return dir, images.CheckOwner(dir)
 }
 
 // usage is an error of how a command was called.
