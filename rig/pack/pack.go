@@ -47,6 +47,8 @@ type Contents struct {
 	Bytes  int64               // of their contents; a file with several names counts once
 	Counts int64               // what it counts for against a limit, in bytes
 	Lives  []recording.Machine // recordings that can be replayed; those of one node in a row
+	// Private says that a file in it may be read by its owner alone: a recording, say, which has the machine's key in it.
+	Private bool
 	// Unread says which recordings are none that this rig can read, and why.
 	Unread []string
 	// Keys are the files with keys of sessions, by their paths in the folder: those that are in it, or with Options.Keys unset, those that were left out.

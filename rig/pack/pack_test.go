@@ -461,7 +461,7 @@ func (f readerFunc) Read(p []byte) (int, error) { return f(p) }
 
 func TestPermission(t *testing.T) {
 	for mode, want := range map[fs.FileMode]fs.FileMode{
-		0o644: 0o644, 0o664: 0o644, 0o666: 0o644, 0o600: 0o600, 0o400: 0o600, 0o755: 0o755, 0o775: 0o755, 0o700: 0o700, 0o640: 0o644, fs.ModeSetuid | 0o4755: 0o755, 0: 0o600,
+		0o644: 0o644, 0o664: 0o644, 0o666: 0o644, 0o600: 0o600, 0o400: 0o600, 0o755: 0o755, 0o775: 0o755, 0o700: 0o700, 0o640: 0o640, 0o711: 0o711, 0o611: 0o600, fs.ModeSetuid | 0o4755: 0o755, 0: 0o600,
 	} {
 		if got := permission(mode); got != want {
 			t.Errorf("%v: %v, want %v", mode, got, want)
@@ -707,4 +707,30 @@ func FuzzRead(f *testing.F) {
 			}
 		}
 	})
+}
+
+// An archive with a file in it that is its owner's alone, a recording say, is its owner's alone, too.
+func TestArchiveOfPrivateFilesIsPrivate(t *testing.T) {
+	dir := madeRun(t)
+	for _, mode := range []fs.FileMode{0o644, 0o600} {
+		if err := os.Chmod(filepath.Join(dir, "private"), mode); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		put(t, dir, "mine", "x")
+		if err := os.Chmod(filepath.Join(dir, "mine"), mode); err != nil {
+			t.Fatal(err)
+		}
+		file := filepath.Join(t.TempDir(), "a")
+		c, _, err := Create(t.Context(), file, dir, Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := mode &^ umask(); info.Mode() != want || c.Private != (mode == 0o600) {
+			t.Errorf("a file of mode %v: the archive has %v, want %v; private: %t", mode, info.Mode(), want, c.Private)
+		}
+	}
 }

@@ -244,6 +244,7 @@ func (u *unpacker) entry(h *tar.Header) error {
 		return refuse("it is neither a file nor a folder (type %q)", h.Typeflag)
 	}
 	c.Files++
+	c.Private = c.Private || h.Mode&0o004 == 0
 	u.files[name] = true
 	if path.Base(name) == record.KeysFile {
 		c.Keys = append(c.Keys, name)

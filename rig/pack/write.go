@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -30,7 +31,7 @@ type Options struct {
 var ErrNoScenario = errors.New("the run has no such scenario")
 
 // Create writes an archive of the run's folder dir to a new file, which appears whole or not at all, and returns what is in it and how many bytes it has. A
-// file that is there already stays as it is: fs.ErrExist. One with keys in it is for nobody but its owner.
+// file that is there already stays as it is: fs.ErrExist. Where one of the files in it is its owner's alone, so is the archive.
 func Create(ctx context.Context, file, dir string, o Options) (c *Contents, size int64, err error) {
 	if _, err := os.Lstat(file); err == nil {
 		return nil, 0, &os.PathError{Op: "make", Path: file, Err: fs.ErrExist}
@@ -48,8 +49,8 @@ func Create(ctx context.Context, file, dir string, o Options) (c *Contents, size
 	if c, err = Write(ctx, f, dir, o); err != nil {
 		return nil, 0, err
 	}
-	mode := fs.FileMode(0o644)
-	if o.Keys && len(c.Keys) > 0 {
+	mode := fs.FileMode(0o644) &^ umask()
+	if c.Private || o.Keys && len(c.Keys) > 0 {
 		mode = 0o600
 	}
 	info, err := f.Stat()
@@ -242,6 +243,7 @@ func (p *packer) add(e entry) error {
 		return p.tar.WriteHeader(h)
 	}
 	c.Files++
+	c.Private = c.Private || h.Mode&0o004 == 0
 	if id, ok := inodeOf(e.info); ok {
 		if first := p.written[id]; first != "" {
 			h.Typeflag, h.Linkname = tar.TypeLink, first
@@ -272,11 +274,25 @@ func (p *packer) add(e entry) error {
 	return nil
 }
 
-// permission is what a file's mode amounts to: who may read it, and whether it is a program.
+// permission is what a file's mode amounts to: who may read it, and whether it is a program. Its owner may read and write it; nobody gets a right that they
+// did not have.
 func permission(mode fs.FileMode) fs.FileMode {
-	p := 0o600 | mode&0o100
-	if mode&0o077 != 0 {
-		p |= 0o044 | p&0o100>>3 | p&0o100>>6
+	p := 0o600 | mode&0o144
+	if p&0o100 != 0 {
+		p |= mode & 0o011
 	}
 	return p
+}
+
+// umask is the permissions that this user does not give to new files.
+func umask() fs.FileMode {
+	status, _ := os.ReadFile("/proc/self/status") // the call would change it, for all goroutines
+	for line := range strings.Lines(string(status)) {
+		if value, ok := strings.CutPrefix(line, "Umask:"); ok {
+			if mask, err := strconv.ParseUint(strings.TrimSpace(value), 8, 32); err == nil {
+				return fs.FileMode(mask) & fs.ModePerm
+			}
+		}
+	}
+	return 0o077
 }
