@@ -63,14 +63,18 @@ func get(stream io.Writer, r agentapi.Request) {
 	if err == nil {
 		f, err = os.Open(g.Path)
 	}
+	var got agentapi.Got
 	if err == nil {
 		defer f.Close()
 		var info os.FileInfo
 		if info, err = f.Stat(); err == nil && info.IsDir() {
 			err = fmt.Errorf("%s is a folder", g.Path)
 		}
+		if err == nil {
+			got.Mode = info.Mode().Perm()
+		}
 	}
-	if answer(stream, nil, err) != nil || err != nil {
+	if answer(stream, got, err) != nil || err != nil {
 		return
 	}
 	sendFile(stream, f)

@@ -55,7 +55,7 @@ const (
 	MethodKill      = "kill"      // Kill -> nothing
 	MethodExec      = "exec"      // Exec -> nothing; then frames, the last one FrameExit
 	MethodPut       = "put"       // Put -> nothing; then the rig sends frames, the last one FrameEnd, and gets a second Reply
-	MethodGet       = "get"       // Get -> nothing; then frames, the last one FrameEnd
+	MethodGet       = "get"       // Get -> Got; then frames, the last one FrameEnd
 	MethodShell     = "shell"     // Shell -> nothing; then frames both ways, the agent's last one FrameExit
 	MethodDial      = "dial"      // Dial -> nothing; then frames both ways, each way's last one FrameEnd
 	MethodStacks    = "stacks"    // Stacks -> nothing; then frames, the last one FrameEnd
@@ -164,6 +164,11 @@ type Put struct {
 // Get reads a file, of any kind that can be read to an end.
 type Get struct {
 	Path string `json:"path"`
+}
+
+// Got is the answer to a Get, in front of the file's content.
+type Got struct {
+	Mode fs.FileMode `json:"mode"` // permission bits
 }
 
 // Exit says how a program ended.

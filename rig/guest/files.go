@@ -10,6 +10,8 @@ import (
 	"path/filepath"
 
 	"dsoftbus-rig/nodes/agentapi"
+
+	"github.com/google/renameio/v2"
 )
 
 // Push copies a file of the host into the machine, with its permission bits,
@@ -42,7 +44,7 @@ func (c *Client) Push(ctx context.Context, src, dst string) error {
 		var reply agentapi.Reply
 		err = out.WriteFrame(agentapi.FrameEnd, nil)
 		if err == nil {
-			err = json.NewDecoder(s).Decode(&reply)
+			reply, err = s.reply()
 		}
 		if err != nil {
 			return c.broken(what, err)
@@ -69,32 +71,42 @@ func failure(reply agentapi.Reply) error {
 	return nil
 }
 
+// maxPulled bounds a file that is pulled, in bytes: a machine has less memory to
+// keep one in, and its disk is memory.
+const maxPulled = 8 << 30
+
 // Pull copies a file of the machine to the host. The file appears whole, or not
-// at all.
+// at all. It has the permissions that it has in the machine, as far as the user's
+// umask lets it.
 func (c *Client) Pull(ctx context.Context, src, dst string) error {
 	return c.transfer(ctx, fmt.Sprintf("pull %s to %s", src, dst), func(what string) error {
-		s, _, err := c.request(agentapi.MethodGet, agentapi.Get{Path: src})
+		s, reply, err := c.request(agentapi.MethodGet, agentapi.Get{Path: src})
 		if err != nil {
 			return err
 		}
 		defer s.abandon()
+		var got agentapi.Got
+		if err := json.Unmarshal(reply.Result, &got); err != nil {
+			return fmt.Errorf("agent's answer: %w", err)
+		}
 		stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 		defer stop()
-		aside, err := os.CreateTemp(filepath.Dir(dst), ".pull-*")
+		// The owner, who has asked for it, may read and write it in any case.
+		mode := got.Mode.Perm() | 0o600
+		aside, err := renameio.NewPendingFile(dst, renameio.WithTempDir(filepath.Dir(dst)), renameio.WithPermissions(mode))
 		if err != nil {
 			return err
 		}
-		defer os.Remove(aside.Name())
-		err = c.receive(s, aside, what)
-		if err := errors.Join(err, aside.Chmod(0o644), aside.Close()); err != nil {
+		defer aside.Cleanup()
+		if err := c.receive(s, aside, maxPulled, what); err != nil {
 			return err
 		}
-		return os.Rename(aside.Name(), dst)
+		return aside.CloseAtomicallyReplace()
 	})
 }
 
-// receive reads the frames of a file.
-func (c *Client) receive(s io.Reader, to io.Writer, what string) error {
+// receive reads the frames of a file of at most so many bytes.
+func (c *Client) receive(s io.Reader, to io.Writer, most int64, what string) error {
 	for {
 		kind, payload, err := agentapi.ReadFrame(s)
 		if err != nil {
@@ -107,11 +119,17 @@ func (c *Client) receive(s io.Reader, to io.Writer, what string) error {
 			}
 			return failure(reply)
 		}
+		if most -= int64(len(payload)); most < 0 {
+			return errTooLong
+		}
 		if _, err := to.Write(payload); err != nil {
 			return err
 		}
 	}
 }
+
+// errTooLong is the error of what a machine sends without end.
+var errTooLong = errors.New("the machine sends more than can be")
 
 // transfer runs f, which copies on a stream that ends with ctx, and is then not
 // waited for long.

@@ -194,6 +194,27 @@ type stream struct {
 
 func (s stream) Read(b []byte) (int, error) { return s.in.Read(b) }
 
+// maxReply bounds an answer, in bytes: the largest is a list of files or services.
+const maxReply = 1 << 20
+
+// reply reads an answer, a line.
+func (s stream) reply() (reply agentapi.Reply, err error) {
+	var line []byte
+	for {
+		part, err := s.in.ReadSlice('\n')
+		line = append(line, part...)
+		switch {
+		case len(line) > maxReply:
+			return reply, fmt.Errorf("its answer has more than %d bytes", maxReply)
+		case errors.Is(err, bufio.ErrBufferFull):
+			continue
+		case err != nil:
+			return reply, err
+		}
+		return reply, json.Unmarshal(line, &reply)
+	}
+}
+
 // abandon ends a stream of which nothing more is wanted. What still comes is
 // drained, so that the agent is not held up, until it has noticed.
 func (s stream) abandon() {
@@ -223,10 +244,7 @@ func (c *Client) request(method string, args any) (s stream, reply agentapi.Repl
 	}
 	s = stream{raw, bufio.NewReader(raw)}
 	if _, err = raw.Write(append(line, '\n')); err == nil {
-		line, err = s.in.ReadBytes('\n')
-	}
-	if err == nil {
-		err = json.Unmarshal(line, &reply)
+		reply, err = s.reply()
 	}
 	if err != nil {
 		err = c.broken(method, err)

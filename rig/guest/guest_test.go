@@ -1,6 +1,7 @@
 package guest
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"errors"
@@ -631,4 +632,52 @@ func TestFaults(t *testing.T) {
 	if err := m.Call(t.Context(), agentapi.MethodClock, agentapi.Step{By: math.MaxInt64}, &s); err == nil || !strings.Contains(err.Error(), "out of range") {
 		t.Errorf("clock too far: %v", err)
 	}
+}
+
+// A pulled file may be read by those who may read it in the machine, and by its owner.
+func TestPullKeepsPermissions(t *testing.T) {
+	m := newStandIn(t)
+	dir := t.TempDir()
+	for mode, want := range map[os.FileMode]os.FileMode{0o600: 0o600, 0o400: 0o600, 0o755: 0o755, 0o640: 0o640} {
+		there, back := filepath.Join(dir, "there"), filepath.Join(dir, "back")
+		_ = os.Remove(there)
+		if err := errors.Join(os.WriteFile(there, []byte("x"), 0o600), os.Chmod(there, mode)); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Pull(t.Context(), there, back); err != nil {
+			t.Fatal(err)
+		}
+		info, err := os.Stat(back)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode(); got&^want != 0 || got&0o700 != want&0o700 {
+			t.Errorf("mode %v was pulled as %v, want %v less the umask", mode, got, want)
+		}
+	}
+}
+
+// An agent that answers without end is not read without end.
+func TestAnswersAreBounded(t *testing.T) {
+	s := stream{in: bufio.NewReader(endless{})}
+	if _, err := s.reply(); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("an answer without end: got %v, want an error that says so", err)
+	}
+	frame := new(bytes.Buffer)
+	if err := agentapi.NewFrameWriter(frame).WriteFrame(agentapi.FrameBytes, make([]byte, 1000)); err != nil {
+		t.Fatal(err)
+	}
+	again := io.MultiReader(bytes.NewReader(frame.Bytes()), bytes.NewReader(frame.Bytes()))
+	if err := new(Client).receive(again, io.Discard, 1999, "x"); !errors.Is(err, errTooLong) {
+		t.Errorf("2000 bytes of at most 1999: got %v, want %v", err, errTooLong)
+	}
+}
+
+type endless struct{}
+
+func (endless) Read(b []byte) (int, error) {
+	for i := range b {
+		b[i] = 'x'
+	}
+	return len(b), nil
 }

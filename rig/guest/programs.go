@@ -8,6 +8,9 @@ import (
 	"dsoftbus-rig/nodes/agentapi"
 )
 
+// maxStacks bounds what a program says of its goroutines, in bytes.
+const maxStacks = 64 << 20
+
 // Stacks returns the goroutines of a running program of the rig's as text; it runs on
 // undisturbed. agentapi.AgentUnit is the agent itself.
 func (c *Client) Stacks(ctx context.Context, program string) ([]byte, error) {
@@ -20,7 +23,7 @@ func (c *Client) Stacks(ctx context.Context, program string) ([]byte, error) {
 		stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 		defer stop()
 		var text bytes.Buffer
-		err = c.receive(s, &text, "goroutines of "+program)
+		err = c.receive(s, &text, maxStacks, "goroutines of "+program)
 		if err != nil && ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/rig/guest"
 	"dsoftbus-rig/rig/record"
 )
 
@@ -68,15 +69,16 @@ func (n *Node) pullCoverage(ctx context.Context, l *life) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range found.Files {
-		if name != filepath.Base(name) {
-			return fmt.Errorf("its agent names a file %q", name)
+	for _, file := range found.Files {
+		name, err := guest.ParseName(file)
+		if err != nil {
+			return err
 		}
-		to := filepath.Join(dir, name)
+		to := name.In(dir, "", "")
 		if _, err := os.Stat(to); !errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
-		if err := l.agent.Pull(ctx, path.Join(agentapi.CoverageDir, name), to); err != nil {
+		if err := l.agent.Pull(ctx, path.Join(agentapi.CoverageDir, name.String()), to); err != nil {
 			return err
 		}
 	}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/nodes/agentapi"
+	"dsoftbus-rig/rig/guest"
 	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
@@ -214,8 +215,12 @@ func (n *Node) saveStacks(ctx context.Context, dir string) (files []string, err 
 	var all sync.WaitGroup
 	for i, program := range programs {
 		all.Go(func() {
-			text, err := n.Stacks(ctx, program)
-			file := filepath.Join(dir, "stacks-"+program+".txt")
+			name, err := guest.ParseName(program)
+			var text []byte
+			if err == nil {
+				text, err = n.Stacks(ctx, program)
+			}
+			file := name.In(dir, "stacks-", ".txt")
 			if err == nil {
 				err = os.WriteFile(file, text, 0o644)
 			}
