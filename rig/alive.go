@@ -38,7 +38,8 @@ func asks(cmd *cobra.Command, ask func(cmd *cobra.Command, c *live.Client, args 
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, found, err := findLive(cmd.Context(), cmd, *run)
 		if err == nil && found.Others > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "rig: %s of this project; -run names another one (%d of other projects run)\n", found.String(), found.Others)
+			fmt.Fprintf(cmd.ErrOrStderr(), "rig: asking %s, a run of this project; -run names another (%d of other projects)\n",
+				found.String(), found.Others)
 		}
 		if err == nil {
 			err = ask(cmd, c, args)

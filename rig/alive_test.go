@@ -216,7 +216,7 @@ func TestAsksThisProject(t *testing.T) {
 		cmd.Dir = here
 		var stdout, stderr bytes.Buffer
 		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		if err := cmd.Run(); err != nil || stdout.String() != "hello\n" || !strings.HasPrefix(stderr.String(), "rig: "+mine.run+"-1/area/name of this project; -run names another one (") {
+		if err := cmd.Run(); err != nil || stdout.String() != "hello\n" || !strings.HasPrefix(stderr.String(), "rig: asking "+mine.run+"-1/area/name, a run of this project; -run names another (") {
 			t.Errorf("%q: %v, %q, %q", args, err, &stdout, &stderr)
 		}
 	}
