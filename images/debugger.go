@@ -15,8 +15,8 @@ import (
 // update of the debugger must change neither.
 const delveDir = "images/delve"
 
-// debuggerFolder is the cache's folder for debuggers. It has a lock of its own: a run
-// must not wait for minutes until Delve is built for somebody else.
+// debuggerFolder is the cache's folder for debuggers. It has a lock of its own:
+// a run must not wait for minutes until Delve is built for somebody else.
 const debuggerFolder = "debugger"
 
 // delveProgram is Delve's command.

@@ -106,7 +106,8 @@ func TestBuildIDFollowsTheSource(t *testing.T) {
 	}
 }
 
-// While one process builds a debugger, which takes minutes, another one gets at the images; one that wants the debugger, too, is told for whom it waits.
+// While one process builds a debugger, which takes minutes, another one gets at
+// the images; one that wants the debugger, too, is told for whom it waits.
 func TestDebuggerHasALockOfItsOwn(t *testing.T) {
 	cfg := Config{SourceDir: "..", CacheDir: t.TempDir()}
 	building, _, err := cfg.open(t.Context(), debuggerFolder)

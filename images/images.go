@@ -150,7 +150,8 @@ func build(ctx context.Context, cfg Config) (*Set, error) {
 	}, nil
 }
 
-// open locks a folder of the cache ("" is the cache's own, of the images), which the caller closes, and finds the go command.
+// open locks a folder of the cache ("" is the cache's own, of the images),
+// which the caller closes, and finds the go command.
 func (cfg Config) open(ctx context.Context, folder string) (*cache, *goTool, error) {
 	dir := cfg.CacheDir
 	if dir == "" {

@@ -187,7 +187,8 @@ func TestReadThroughABreakpoint(t *testing.T) {
 	goesOn(t, r, run)
 }
 
-// A program that is started anew under the debugger stands before its main function, and has done nothing yet.
+// A program that is started anew under the debugger stands before its main
+// function, and has done nothing yet.
 func TestFromTheStart(t *testing.T) {
 	run := unique("from-the-start")
 	r := startRun(t, "# Somebody debugs.\nup\nmarker A 'session ok node-b'\nmarker -within 4m A '^enough$'\n", "-name", run)

@@ -14,8 +14,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock takes the exclusive lock of a file, which it makes when there is none. When another process holds the lock, Lock calls waiting with words
-// for that process, "another rig (pid 123)", and waits until ctx ends; the error is then the cause of ctx. unlock gives the lock back.
+// Lock takes the exclusive lock of a file, which it makes when there is none.
+// When another process holds the lock, Lock calls waiting with words for that
+// process, "another rig (pid 123)", and waits until ctx ends; the error is then
+// the cause of ctx. unlock gives the lock back.
 func Lock(ctx context.Context, name string, waiting func(holder string)) (unlock func(), err error) {
 	// Who can open the file can lock it: that is the user alone.
 	f, err := os.OpenFile(name, os.O_RDWR|os.O_CREATE, 0o600)
@@ -60,7 +62,8 @@ func Lock(ctx context.Context, name string, waiting func(holder string)) (unlock
 	}, nil
 }
 
-// holder returns words for the process that holds the lock of f. It has written its pid into the file, unless it has only just taken the lock.
+// holder returns words for the process that holds the lock of f. It has written
+// its pid into the file, unless it has only just taken the lock.
 func holder(f *os.File) string {
 	b := make([]byte, 20)
 	n, _ := f.ReadAt(b, 0)

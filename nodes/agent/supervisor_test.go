@@ -16,7 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A program that is started stopped is itself already, and has done nothing yet. SIGCONT lets it run, and nothing is left that would stop it again.
+// A program that is started stopped is itself already, and has done nothing
+// yet. SIGCONT lets it run, and nothing is left that would stop it again.
 func TestStartStopped(t *testing.T) {
 	var out lockedBuffer
 	s := NewSupervisor()

@@ -192,8 +192,8 @@ type Start struct {
 	Program string   `json:"program"`
 	Args    []string `json:"args"`
 
-	// Stopped leaves the program stopped before its first instruction, as SIGSTOP
-	// does, for a debugger to attach. SIGCONT lets it run.
+	// Stopped leaves the program stopped before its first instruction, as
+	// SIGSTOP does, for a debugger to attach. SIGCONT lets it run.
 	Stopped bool `json:"stopped,omitempty"`
 
 	// Tool says that the program helps a person, and is none of what is tested: its end

@@ -64,8 +64,9 @@ type Config struct {
 	// Working, from which on Delve must be able to answer. Its error ends the session. It may be nil.
 	OnState func(context.Context, State) error
 
-	// Attached is called once Delve holds the program, which until then something else may have kept stopped; nil is nothing to do. Its
-	// error ends the session.
+	// Attached is called once Delve holds the program, which until then
+	// something else may have kept stopped; nil is nothing to do. Its error
+	// ends the session.
 	Attached func(context.Context) error
 
 	// Linger is how long Delve has nothing to do before it is Stopped rather than Working; 0 is DefaultLinger.

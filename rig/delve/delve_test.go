@@ -571,7 +571,8 @@ func TestProgramThatEnds(t *testing.T) {
 	}
 }
 
-// The program goes on when Delve is killed, too: nothing is left of the SIGSTOP from before it attached.
+// The program goes on when Delve is killed, too: nothing is left of the SIGSTOP
+// from before it attached.
 func TestDelveIsKilled(t *testing.T) {
 	w := newWorld(t, false, DefaultGrace)
 	if err := w.dlv.Process.Kill(); err != nil {

@@ -393,7 +393,8 @@ func isDebugged(p *pair) error {
 	begin := time.Now()
 	cfg, told := p.delveConfig()
 	cfg.Attached = func(ctx context.Context) error { return b.Kill(ctx, "dsoftbusd", "SIGCONT") }
-	// It stands before its peer does, however long Delve takes until it attaches.
+	// It stands before its peer does, however long Delve takes until it
+	// attaches.
 	if err := errors.Join(b.Kill(p.ctx, "dsoftbusd", "SIGSTOP"), p.Freeze(p.ctx, "dlv", "B")); err != nil {
 		return err
 	}

@@ -553,7 +553,8 @@ func (n *Node) Start(ctx context.Context, program string, args []string) error {
 	return n.call(ctx, agentapi.MethodStart, agentapi.Start{Program: program, Args: args})
 }
 
-// StartStopped does what Start does, and leaves the program stopped before its first instruction until SIGCONT: for a debugger.
+// StartStopped does what Start does, and leaves the program stopped before its
+// first instruction until SIGCONT: for a debugger.
 func (n *Node) StartStopped(ctx context.Context, program string, args []string) error {
 	args = n.withKeyLog(program, args)
 	return n.call(ctx, agentapi.MethodStart, agentapi.Start{Program: program, Args: args, Stopped: true})

@@ -96,8 +96,10 @@ func (d *delveSession) begin(ctx context.Context) error {
 		}
 		return d.beginFresh(ctx, i >= 0, args)
 	}
-	// Delve takes seconds to start and to read debug information, and more on a slow host. The program stands from before the peers do until Delve
-	// lets it go on: a program that ran while its peers stood would miss their pings, and give them up.
+	// Delve takes seconds to start and to read debug information, and more on a
+	// slow host. The program stands from before the peers do until Delve lets
+	// it go on: a program that ran while its peers stood would miss their
+	// pings, and give them up.
 	if err := d.n.Kill(ctx, d.o.Program, "SIGSTOP"); err != nil {
 		return err
 	}
@@ -161,8 +163,10 @@ func (d *delveSession) start(ctx context.Context, args []string) error {
 	return nil
 }
 
-// attach has Delve attach to the program, which SIGSTOP has stopped, and begins the session, which lasts as long as the scenario or until it is
-// closed. The program then goes on, unless stopped. After an error it goes on as well, without a debugger.
+// attach has Delve attach to the program, which SIGSTOP has stopped, and begins
+// the session, which lasts as long as the scenario or until it is closed. The
+// program then goes on, unless stopped. After an error it goes on as well,
+// without a debugger.
 func (d *delveSession) attach(ctx context.Context, pid int, stopped bool) (err error) {
 	after := context.WithoutCancel(d.a.ctx)
 	defer func() {
@@ -179,7 +183,8 @@ func (d *delveSession) attach(ctx context.Context, pid int, stopped bool) (err e
 	d.Session, err = delve.Attach(d.a.ctx, delve.Config{
 		Dial:    func(ctx context.Context) (io.ReadWriteCloser, error) { return d.n.Dial(ctx, delvePort) },
 		OnState: d.onState,
-		// Delve holds it from now on; SIGSTOP would stop it again once Delve has gone.
+		// Delve holds it from now on; SIGSTOP would stop it again once Delve
+		// has gone.
 		Attached: func(ctx context.Context) error { return d.n.Kill(ctx, d.o.Program, "SIGCONT") },
 	}, stopped)
 	return err

@@ -122,7 +122,8 @@ type file struct {
 	Href string `json:"href"`
 }
 
-// tick is a packet. Captures have packets as they were sent, so those that a fault has stopped are among them.
+// tick is a packet. Captures have packets as they were sent, so those that a
+// fault has stopped are among them.
 type tick struct {
 	Tick
 	F    string `json:"from"`
@@ -376,7 +377,8 @@ func (d *detail) addTicks(ticks []Tick) {
 	}
 }
 
-// cuts returns the places in Faults of those that stop a packet on its way, or may, and notes in these where they do.
+// cuts returns the places in Faults of those that stop a packet on its way, or
+// may, and notes in these where they do.
 func (d *detail) cuts(t *Tick) (cuts []int) {
 	from, to := label(t.From), label(t.To)
 	everybody := to == "" || to == decode.All

@@ -243,8 +243,10 @@ func lastLines(dir, file string, most int) (lines []raw, left int, err error) {
 
 func asDuration(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// timesOf returns when lines of nodes were printed, in seconds since the scenario's start: by node, and by the line as a failure has it, with the
-// node's own time in front. Two boots of a node may have printed the same at the same time of theirs: it is the later one.
+// timesOf returns when lines of nodes were printed, in seconds since the
+// scenario's start: by node, and by the line as a failure has it, with the
+// node's own time in front. Two boots of a node may have printed the same at
+// the same time of theirs: it is the later one.
 func timesOf(dir string, c *record.ScenarioSummary, zero time.Time) map[string]map[string]float64 {
 	if c.Result.Green() {
 		return nil
@@ -269,7 +271,8 @@ func timesOf(dir string, c *record.ScenarioSummary, zero time.Time) map[string]m
 
 var ownTime = regexp.MustCompile(`^([0-9]{1,9}\.[0-9]{3}) `)
 
-// inScenarioTime has a failure's line of a node begin with the scenario's time in place of the node's.
+// inScenarioTime has a failure's line of a node begin with the scenario's time
+// in place of the node's.
 func inScenarioTime(line string, times map[string]float64) string {
 	if t, ok := times[line]; ok {
 		return fmt.Sprintf("%.3f %s", t, ownTime.ReplaceAllString(line, ""))

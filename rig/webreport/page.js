@@ -75,7 +75,8 @@
     d.addEventListener("toggle", () => { if (d.open) make(d); });
     if (d.open) sight.observe(d);
   }
-  // A page from a file may not have the clipboard; then the command is selected and the browser copies the selection.
+  // A page from a file may not have the clipboard; then the command is selected
+  // and the browser copies the selection.
   async function copy(code, b) {
     let done = false;
     try { await navigator.clipboard.writeText(code.textContent); done = true; } catch {
@@ -289,8 +290,10 @@
       for (const gap of gaps) canvas.append(svg("text", { x: 8, y: gap.y + 18, class: "axis" }, "packets"));
     }
 
-    // stopped says where a packet on its way through a gap is stopped, and by which fault: at its sender, at its receiver, or in between. It is null for
-    // one that goes through, and "" for one that was stopped before this gap.
+    // stopped says where a packet on its way through a gap is stopped, and by
+    // which fault: at its sender, at its receiver, or in between. It is null
+    // for one that goes through, and "" for one that was stopped before this
+    // gap.
     function stopped(t, gap, dir) {
       const sender = names.indexOf(t.from), receiver = names[dir > 0 ? gap.i + 1 : gap.i];
       const first = sender < 0 || sender === (dir > 0 ? gap.i : gap.i + 1);
@@ -308,7 +311,8 @@
       return may;
     }
 
-    // Ticks of one kind, direction and fate that fall on one pixel are one line with a count: however many there are, a few thousand are drawn.
+    // Ticks of one kind, direction and fate that fall on one pixel are one line
+    // with a count: however many there are, a few thousand are drawn.
     function drawTicks(gap) {
       const cells = new Map(), side = (name) => { const i = names.indexOf(name); return i < 0 ? null : i <= gap.i ? 0 : 1; };
       for (const t of ticks) {

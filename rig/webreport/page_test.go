@@ -171,7 +171,9 @@ func TestClickThrough(t *testing.T) {
 	}
 }
 
-// A failure's page begins with the sentence that every other report has first, and has one clock: lines of the failure stand at the times of the lines below.
+// A failure's page begins with the sentence that every other report has first,
+// and has one clock: lines of the failure stand at the times of the lines
+// below.
 func TestFailureFirst(t *testing.T) {
 	rec, err := record.Load(recorded("mixed"))
 	if err != nil {
@@ -194,7 +196,8 @@ func TestFailureFirst(t *testing.T) {
 	}
 }
 
-// What a fault has stopped does not arrive: its line ends at the cut, without a head, and says which fault it was.
+// What a fault has stopped does not arrive: its line ends at the cut, without a
+// head, and says which fault it was.
 func TestStoppedPackets(t *testing.T) {
 	const cut = 3.0 // the cable of B is pulled at 1.574 s of the recorded scenario
 	b := open(t, write(t, recorded("mixed"), Options{Ticks: map[string][]Tick{"cable": {
@@ -253,8 +256,9 @@ func TestCuts(t *testing.T) {
 	}
 }
 
-// Kinds of packets look different from each other and from what failed, in both themes, to eyes that lack one of the three colours, too: by their colours
-// or by their patterns.
+// Kinds of packets look different from each other and from what failed, in both
+// themes, to eyes that lack one of the three colours, too: by their colours or
+// by their patterns.
 func TestKindsLookDifferent(t *testing.T) {
 	eyes := map[string][9]float64{ // linear RGB as such eyes see it (Machado, Oliveira, Fernandes 2009, severity 1)
 		"all colours":  {1, 0, 0, 0, 1, 0, 0, 0, 1},
@@ -377,7 +381,8 @@ func TestGreenRunByAreas(t *testing.T) {
 	}
 }
 
-// Commands are quoted for a shell, and a click copies one, with and without a clipboard that a page may write to.
+// Commands are quoted for a shell, and a click copies one, with and without a
+// clipboard that a page may write to.
 func TestCommands(t *testing.T) {
 	dir := mutable(t, "mixed")
 	for from, to := range map[string]string{record.SummaryFile: "", record.EventsFile: ""} {

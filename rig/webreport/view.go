@@ -51,7 +51,8 @@ type count struct {
 	N            int
 }
 
-// A group is part of the list: the scenarios to look at, or those of one area that went well.
+// A group is part of the list: the scenarios to look at, or those of one area
+// that went well.
 type group struct {
 	Area    string // "" of those to look at, and of scenarios without an area
 	Green   bool
@@ -254,7 +255,8 @@ func proves(c *record.ScenarioSummary) string {
 	return short(c.Steps[0].Section)
 }
 
-// commands are what a person may want to do next about a scenario, from the project's folder.
+// commands are what a person may want to do next about a scenario, from the
+// project's folder.
 func commands(dir string, c *record.ScenarioSummary) (list []command) {
 	add := func(what string, words ...string) {
 		text := make([]string, len(words))
@@ -265,7 +267,8 @@ func commands(dir string, c *record.ScenarioSummary) (list []command) {
 	}
 	folder := folderName(dir)
 	for _, name := range []string{c.File, c.Name, c.Dir, folder} {
-		// What cannot be shown as it is cannot be copied, and an option is none of these.
+		// What cannot be shown as it is cannot be copied, and an option is none
+		// of these.
 		if name == "" || label(name) != name || strings.HasPrefix(name, "-") {
 			return nil
 		}
@@ -302,7 +305,8 @@ func folderName(dir string) string {
 	return filepath.Base(dir)
 }
 
-// newFailure makes a failure ready. times are those of the nodes' lines, as timesOf gives them.
+// newFailure makes a failure ready. times are those of the nodes' lines, as
+// timesOf gives them.
 func newFailure(f *record.Failure, times map[string]map[string]float64) *failureView {
 	if f == nil {
 		return nil

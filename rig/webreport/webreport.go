@@ -146,7 +146,8 @@ func writeData(w io.Writer, i int, d *detail) error {
 	return err
 }
 
-// inOrder returns the indices of scenarios as they are listed: what asks for somebody's attention first, then the others by area; else as they were
+// inOrder returns the indices of scenarios as they are listed: what asks for
+// somebody's attention first, then the others by area; else as they were
 // planned.
 func inOrder(all []record.ScenarioSummary) []int {
 	order := make([]int, len(all))
