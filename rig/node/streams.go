@@ -49,7 +49,10 @@ func (n *Node) add(l console.Line) {
 // report ends the scenario with a line in which something broken was reported, once
 // its unit has been quiet for a while.
 func (n *Node) report(l console.Line, reason record.Reason, quiet time.Duration) {
-	done := n.world.begins()
+	done := func() {}
+	if n.world.begins != nil {
+		done = n.world.begins()
+	}
 	tell := func() {
 		n.world.failed(&scenario.NodeError{Node: n.name, Reason: reason, Text: l.Text})
 		done()

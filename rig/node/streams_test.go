@@ -131,7 +131,7 @@ func testNode(t *testing.T) (n *Node, told *[]*scenario.NodeError) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { rec.Close() })
-	w := &World{cfg: Config{Record: rec}, begins: func() func() { return func() {} }}
+	w := &World{cfg: Config{Record: rec}}
 	w.OnFailure(func(e *scenario.NodeError) { *told = append(*told, e) })
 	return &Node{world: w, name: "A", log: console.NewLog()}, told
 }

@@ -58,7 +58,7 @@ type World struct {
 	nodes  []*Node
 	upTime time.Duration
 	failed func(*scenario.NodeError)
-	begins func() (done func())
+	begins func() (done func()) // nil: nobody wants to know
 }
 
 // NewWorld returns a world with the nodes A and B, none of them up.
@@ -66,7 +66,7 @@ func NewWorld(cfg Config) (*World, error) {
 	if cfg.BeforeRun == nil {
 		cfg.BeforeRun = func() {}
 	}
-	w := &World{cfg: cfg, failed: func(*scenario.NodeError) {}, begins: func() func() { return func() {} }}
+	w := &World{cfg: cfg, failed: func(*scenario.NodeError) {}}
 	for _, name := range []string{"A", "B"} {
 		if err := w.Declare(name); err != nil {
 			return nil, err
