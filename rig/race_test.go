@@ -78,7 +78,7 @@ func printfText(data []byte) []byte {
 	var out bytes.Buffer
 	for i, c := range data {
 		switch {
-		case c != 0 && c != '\n' && c != '\r' && c != '\\' && c != '%':
+		case c < 0x80 && c != 0 && c != '\n' && c != '\r' && c != '\\' && c != '%':
 			out.WriteByte(c)
 		case i+1 < len(data) && (data[i+1] < '0' || data[i+1] > '9'):
 			fmt.Fprintf(&out, `\%o`, c)
