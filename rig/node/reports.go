@@ -216,11 +216,8 @@ func fatal(l console.Line) (record.Reason, time.Duration) {
 		}
 		return "", 0
 	}
-	if l.Unit == agentapi.AgentUnit {
-		if l.Stream == agentapi.TroubleStream && serviceEnded.MatchString(l.Text) {
-			return record.ServiceEnded, stackQuiet // `up` says more of a service that is not ready
-		}
-		return "", 0
+	if l.Unit == agentapi.AgentUnit && l.Stream == agentapi.TroubleStream && serviceEnded.MatchString(l.Text) {
+		return record.ServiceEnded, stackQuiet // `up` says more of a service that is not ready
 	}
 	for _, r := range programReports {
 		if (r.where == onBoth || l.Stream == "stderr") && r.form.MatchString(l.Text) {
