@@ -16,7 +16,7 @@ import (
 // it: often enough that one thing more each time is not taken for chance.
 const manyPlayings = 60
 
-// leftMark is in the environment of all that a run starts, so that it is known
+// leftMark is in the environment of all that a run starts, but QEMU, so that it is known
 // whoever its parent has become.
 const leftMark = "RIG_TEST_LEFTOVERS"
 
@@ -24,7 +24,7 @@ const leftMark = "RIG_TEST_LEFTOVERS"
 type leftovers struct {
 	files     []string // what this process has open, by kind
 	threads   int      // of this process
-	processes []string // with the mark, other than this one
+	processes []string // with the mark or the folder for temporary files in their environment, other than this one
 	networks  []string // namespaces of those
 	mounts    string
 	temporary []string
@@ -58,7 +58,8 @@ func lookAround(t *testing.T, mark, tmp string) (l leftovers) {
 	for _, e := range list("/proc") {
 		// What is no process, or none any more, has no environment.
 		env, err := os.ReadFile(filepath.Join("/proc", e.Name(), "environ"))
-		if err != nil || e.Name() == "self" || e.Name() == "thread-self" || !strings.Contains(string(env), leftMark+"="+mark) {
+		ours := strings.Contains(string(env), leftMark+"="+mark) || strings.Contains(string(env), "TMPDIR="+tmp)
+		if err != nil || e.Name() == "self" || e.Name() == "thread-self" || !ours {
 			continue
 		}
 		exe, _ := os.Readlink(filepath.Join("/proc", e.Name(), "exe"))
@@ -104,6 +105,7 @@ func TestNothingIsLeftBehind(t *testing.T) {
 	stays := file("stays.txtar", "# Stays for a while.\nup -only\n! marker -within 3s A never\n")
 	mark := fmt.Sprint(os.Getpid())
 	t.Setenv(leftMark, mark)
+	t.Setenv("TMPDIR", tmp) // which QEMU has, too, whose environment is its own otherwise
 
 	// play is `rig run` in this process, and calls seen for each line that it prints.
 	play := func(seen func(line string), args ...string) {
@@ -147,7 +149,6 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Error("while a scenario runs it has no socket to be asked by")
 	}
 
-	t.Setenv("TMPDIR", tmp)
 	before := lookAround(t, mark, tmp)
 	play(func(string) {}, "-repeat", fmt.Sprint(manyPlayings), "-j", "2", tiny)
 	after := lookAround(t, mark, tmp)
