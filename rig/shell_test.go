@@ -69,7 +69,7 @@ func TestShell(t *testing.T) {
 	s.Shows(`interrupted\r\n`)
 	s.Shows(`\nnode-b\r\n`)
 	s.Types("stdout ^node-a$\r")
-	s.Shows(`no match for`)
+	s.Shows(`no line of stdout matches`)
 	s.Types("follow B\rexec B netbench -peer nonsense ping\r")
 	s.Shows(`B \d+\.\d+ \[netbench\]`)
 	s.Types("follow off\rlines -n 2 A\r")
