@@ -70,17 +70,21 @@ func (f *Failure) Brief() string {
 	return head + ": " + more
 }
 
-// Headline returns the failure in one sentence for people, such as "node A: an awaited line did not come before its deadline". It is the
-// first thing that every report shows: terminal, prompt, junit.xml, GitHub and page. Like the rest of a failure it may hold node output.
+// Headline returns the failure in one sentence for people: what its maker has Said; else what the step of a scenario that failed says of
+// itself, such as "node A: exec pkgfs: exit status 1: …"; else its class's meaning. It is the first thing that every report shows:
+// terminal, prompt, junit.xml, GitHub and page. Like the rest of a failure it may hold node output.
 func (f *Failure) Headline() string {
 	if f.Said != "" {
 		return f.Said
 	}
-	meaning := f.Reason.Info().Meaning
-	if f.Node == "" {
-		return meaning
+	info := f.Reason.Info()
+	if own := strings.TrimSuffix(firstLine(f.Message), ":"); own != "" && info.Result == Failed {
+		return own
 	}
-	return "node " + f.Node + ": " + meaning
+	if f.Node == "" {
+		return info.Meaning
+	}
+	return "node " + f.Node + ": " + info.Meaning
 }
 
 // Error returns the failure in one line: "file:line: text: message (reason)", without the parts that are empty.

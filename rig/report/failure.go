@@ -125,9 +125,7 @@ func Block(f *record.Failure, artifacts string) []string {
 		reason += ": " + meaning
 	}
 	add("reason", reason)
-	if !strings.HasSuffix(headline, clean(f.Message)) {
-		add("message", f.Message)
-	}
+	add("message", message(f))
 	add("awaited", f.Awaited)
 	add("evidence", strings.Join(f.Evidence, "\n"))
 	for _, node := range sortedKeys(f.Tail) {
@@ -145,6 +143,14 @@ func Block(f *record.Failure, artifacts string) []string {
 	add("next", f.NextStep())
 	add("artifacts", artifacts)
 	return lines
+}
+
+// message returns what happened, where the headline has not said all of it.
+func message(f *record.Failure) string {
+	if strings.HasSuffix(Headline(f), clean(f.Message)) {
+		return ""
+	}
+	return f.Message
 }
 
 // scriptLine returns where in the script a failure is: "file:line: text".

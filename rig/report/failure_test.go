@@ -50,7 +50,8 @@ func TestAFailureHasOneFirstLineEverywhere(t *testing.T) {
 		want string
 	}{
 		{"said by its maker", record.Failure{Reason: record.SessionNoSyn, Said: "B's cable was down, so A had no session"}, "B's cable was down, so A had no session"},
-		{"by its class", record.Failure{Reason: record.MarkerTimeout, Node: "B", Message: "none of 3 lines"}, "node B: an awaited line did not come before its deadline"},
+		{"by the step that failed", record.Failure{Reason: record.MarkerTimeout, Node: "B", Message: "none of 3 lines"}, "none of 3 lines"},
+		{"by its class", record.Failure{Reason: record.NodeExited, Node: "B", Message: "machine B: QEMU exited"}, "node B: a QEMU process ended by itself"},
 		{"an error", *record.NewFailure(record.Internal, multierror.Append(nil, errors.New("open x: gone"))), "the rig itself went wrong: open x: gone"},
 		{"several errors", *record.NewFailure(record.Internal, fmt.Errorf("end: %w", multierror.Append(nil, errors.New("one"), errors.New("two")))), "the rig itself went wrong: end: one"},
 	} {

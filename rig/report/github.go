@@ -92,7 +92,7 @@ func details(b *strings.Builder, f *record.Failure) {
 		most        int
 	}{
 		{"line", scriptLine(f), 1},
-		{"message", f.Message, mostLines},
+		{"message", message(f), mostLines},
 		{"awaited", f.Awaited, 1},
 		{"evidence", strings.Join(f.Evidence, "\n"), mostLines},
 		{"next", f.NextStep(), mostLines},
@@ -175,7 +175,7 @@ func Annotations(w io.Writer, s record.Summary) error {
 // annotation is a failure's headline, and on further lines what happened. None of them begins with what a machine said.
 func annotation(f *record.Failure) string {
 	text := Headline(f)
-	for _, line := range bounded(f.Message, mostLines) {
+	for _, line := range bounded(message(f), mostLines) {
 		text += "\nmessage: " + line
 	}
 	return text

@@ -57,7 +57,7 @@ func TestTriesAreShown(t *testing.T) {
 	}
 	for _, want := range []string{
 		"\nok a/flaky@retry1 2.0s\n",
-		"\nFLAKY a/flaky: failed 1 of 2 times, the first time for exec-status: a program ended with another exit status than the step asks for\n",
+		"\nFLAKY a/flaky: failed 1 of 2 times, the first time for exec-status: exit status 1\n",
 		"\nFAIL a/always: failed all 2 times, the first time for marker-timeout: an awaited line did not come before its deadline\n",
 		"\nfailed: a/always\nflaky: a/flaky\n",
 		"\n0 passed, 1 failed, 1 flaky\n",
@@ -83,7 +83,7 @@ func TestTriesInJUnit(t *testing.T) {
 	}
 	c := back.Suites[0].Testcases[1]
 	if c.Name != "flaky" || c.Status != "flaky" || c.Failure.Type != "exec-status" ||
-		c.Failure.Message != "a program ended with another exit status than the step asks for (failed 1 of 2 times)" ||
+		c.Failure.Message != "exit status 1 (failed 1 of 2 times)" ||
 		!strings.Contains(c.Failure.Data, "flaky.txtar:3: exec A false") ||
 		!strings.Contains(c.SystemOut.Data, "played again: a/flaky@retry1 passed in 2.0s, artifacts a/flaky@retry1") {
 		t.Errorf("%+v\n%s", c, b.String())
