@@ -5,11 +5,17 @@ import (
 	"io"
 	"runtime"
 	build "runtime/debug"
+	"strings"
 
 	"dsoftbus-rig/rig/host"
 
 	"github.com/spf13/cobra"
 )
+
+// builtFrom is the commit that the scripts built this program from, the time of
+// the commit, and "modified" where the tree had changes beyond it. They set it by the
+// linker: the go command's own stamp fails in a checkout that git does not trust.
+var builtFrom string
 
 func newVersionCommand() *cobra.Command {
 	return &cobra.Command{
@@ -25,7 +31,7 @@ the Go release that has built it, and the QEMU that it finds in PATH.`,
 func printVersion(cmd *cobra.Command) error {
 	out := cmd.OutOrStdout()
 	info, _ := build.ReadBuildInfo()
-	writeVersion(out, info)
+	writeVersion(out, info, builtFrom)
 	version, err := host.QEMUVersion(cmd.Context(), "")
 	if err != nil {
 		fmt.Fprintf(out, "QEMU none: %v\n", err)
@@ -35,15 +41,19 @@ func printVersion(cmd *cobra.Command) error {
 	return nil
 }
 
-// writeVersion writes what a program knows of its own making. info is nil when
-// it knows nothing.
-func writeVersion(out io.Writer, info *build.BuildInfo) {
+// writeVersion writes what a program knows of its own making: info, which is nil
+// when it knows nothing, and from, which has the form of builtFrom.
+func writeVersion(out io.Writer, info *build.BuildInfo, from string) {
 	if info == nil {
 		info = &build.BuildInfo{}
 	}
 	set := map[string]string{}
 	for _, s := range info.Settings {
 		set[s.Key] = s.Value
+	}
+	if stamp := strings.Fields(from); len(stamp) > 1 {
+		set["vcs.revision"], set["vcs.time"] = stamp[0], stamp[1]
+		set["vcs.modified"] = fmt.Sprint(len(stamp) > 2)
 	}
 	version := info.Main.Version
 	if version == "" {

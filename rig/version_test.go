@@ -21,9 +21,19 @@ func TestWriteVersion(t *testing.T) {
 		"rig v1.2.3, commit abc of 2026-12-01T00:00:00Z, with changes beyond it\n": set("vcs.revision", "abc", "vcs.time", "2026-12-01T00:00:00Z", "vcs.modified", "true"),
 	} {
 		var b strings.Builder
-		writeVersion(&b, info)
+		writeVersion(&b, info, "")
 		if got := b.String(); !strings.HasPrefix(got, want+"go1.") {
 			t.Errorf("%+v: %q, want %q", info, got, want)
+		}
+	}
+	for from, want := range map[string]string{
+		"abc 2026-12-01T00:00:00Z":          "rig v1.2.3, commit abc of 2026-12-01T00:00:00Z\n",
+		"abc 2026-12-01T00:00:00Z modified": "rig v1.2.3, commit abc of 2026-12-01T00:00:00Z, with changes beyond it\n",
+	} {
+		var b strings.Builder
+		writeVersion(&b, set("vcs.revision", "other"), from)
+		if got := b.String(); !strings.HasPrefix(got, want) {
+			t.Errorf("built from %q: %q, want %q", from, got, want)
 		}
 	}
 }

@@ -12,3 +12,14 @@ export GOFLAGS='-mod=readonly -buildvcs=false'
 GOOS=$(go env GOHOSTOS)
 GOARCH=$(go env GOHOSTARCH)
 export GOOS GOARCH
+
+# build_rig builds bin/rig in the checkout $1, and has `rig version` name the commit.
+# Where git does not trust a checkout of another user, whose configuration may name
+# programs to run, the commit stays unknown.
+build_rig() {
+	local commit
+	if commit=$(git -C "$1" log -1 --format='%H %cI' 2>/dev/null); then
+		[[ -z $(git -C "$1" status --porcelain 2>/dev/null) ]] || commit+=' modified'
+	fi
+	go build -C "$1" -ldflags "-X 'main.builtFrom=$commit'" -o bin/rig ./rig
+}

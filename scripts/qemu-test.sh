@@ -26,7 +26,7 @@ fi
 "$root/scripts/setup"
 # shellcheck source=scripts/goenv.sh
 . "$root/scripts/goenv.sh"
-go build -C "$root" -o bin/rig ./rig
+build_rig "$root"
 rig=$root/bin/rig
 "$rig" -C "$root" doctor
 
