@@ -101,6 +101,56 @@ func plays(words []string) bool {
 	return words[0] == "./scripts/run" || words[0] == "./scripts/test" || words[0] == "./bin/rig" && len(words) > 1 && slices.Contains([]string{"run", "soak", "merge"}, words[1])
 }
 
+// pinned is the line of an action that cannot change under a workflow: its
+// repository, the commit, and the tag that the commit had.
+var pinned = regexp.MustCompile(`^\s*(- )?uses: [\w.-]+(/[\w.-]+)+@[0-9a-f]{40} # v\d+(\.\d+)*$`)
+
+// unpinned returns the lines of a workflow that use an action by a tag or a
+// branch, which its owner can move to any other commit.
+func unpinned(workflow string) (lines []string) {
+	for line := range strings.Lines(workflow) {
+		line = strings.TrimRight(line, "\r\n")
+		if strings.Contains(line, "uses:") && !pinned.MatchString(line) {
+			lines = append(lines, line)
+		}
+	}
+	return lines
+}
+
+func TestActionsArePinned(t *testing.T) {
+	files, err := filepath.Glob("../.github/workflows/*")
+	if err != nil || len(files) < 2 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	uses := 0
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		uses += strings.Count(string(data), "uses:")
+		for _, line := range unpinned(string(data)) {
+			t.Errorf("%s: %s: name the action's commit, and its tag in a comment", file, strings.TrimSpace(line))
+		}
+	}
+	if uses == 0 {
+		t.Error("no workflow uses an action: is it still found?")
+	}
+	const commit = "11d5960a326750d5838078e36cf38b85af677262"
+	for line, wrong := range map[string]bool{
+		"      - uses: actions/checkout@" + commit + " # v4.4.0":  false,
+		"        uses: a/b/c@" + commit + " # v4":                 false,
+		"      - uses: actions/checkout@v4":                       true,
+		"      - uses: actions/checkout@" + commit:                true,
+		"      - uses: actions/checkout@" + commit[:39] + " # v4": true,
+		"      - {uses: actions/checkout@main} # v4":              true,
+	} {
+		if got := len(unpinned(line)) > 0; got != wrong {
+			t.Errorf("%s: unpinned is %t", line, got)
+		}
+	}
+}
+
 func TestWorkflows(t *testing.T) {
 	files, err := filepath.Glob("../.github/workflows/*.yml")
 	if err != nil || len(files) < 2 {
