@@ -77,12 +77,7 @@ func announces(ctx context.Context, r *request) (string, error) {
 // lies announce a device that the victim is paired with, with its true key, as if it were on this machine: on ports at which
 // nothing listens, and more of them than the victim keeps of one device.
 func lies(ctx context.Context, r *request) (string, error) {
-	a := nxsb.Announce{DeviceID: r.as, Services: []string{device.ServicePackageFS}}
-	for _, p := range r.pairings {
-		if p.ID == r.as {
-			a.Key = p.Key
-		}
-	}
+	a := r.trueAnnounce()
 	const ports, first = 8, 20_001
 	_, err := r.send(ctx, r.count, r.rate, func(n int) ([]byte, error) {
 		a.Port = uint16(first + n%ports)

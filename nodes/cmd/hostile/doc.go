@@ -13,6 +13,7 @@
 //	impostor [-as ID]     announces of a paired id with another key
 //	announces [-count N] [-rate N] [-devices N]    announces of as many devices, or of fewer in turn
 //	lies -as ID [-count N] [-rate N]    announces of a paired id with its true key, as if it were on this machine
+//	everywhere -as ID [-count N] [-rate N]    the same from a new address and port each time, by a raw socket
 //	listens [-count N]    no attack: how often the victim announces itself
 //	datagrams [-count N]  announces that are malformed, cut, too long, or empty
 //
@@ -26,6 +27,7 @@
 //	deaf [-count N]       the same without reading any answer
 //	ahead [-count N]      large requests while the victim's package service stands still: the victim must stop reading
 //	channel               a record on a channel that there is not
+//	unasked               a response that answers no request
 //	silence               half a record and then nothing
 //	undecryptable         a record of garbage
 //	lengths               records that are too short, or are cut after a length of 65,535

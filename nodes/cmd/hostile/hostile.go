@@ -90,6 +90,10 @@ var commands = []command{
 		flags.StringVar(&r.as, "as", "", "paired `id` to announce")
 		r.rateFlag(flags, 20)
 	}},
+	{name: "everywhere", run: everywhere, count: 10_000, flags: func(r *request, flags *flag.FlagSet) {
+		flags.StringVar(&r.as, "as", "", "paired `id` to announce")
+		r.rateFlag(flags, 1000)
+	}},
 	{name: "listens", run: listens, count: 7},
 	{name: "datagrams", run: datagrams, count: 500},
 	{name: "replay", run: replay},
@@ -104,6 +108,7 @@ var commands = []command{
 	{name: "ahead", run: ahead, count: 200, flags: (*request).pathFlag},
 	{name: "channel", run: channel},
 	{name: "silence", run: silence},
+	{name: "unasked", run: unasked},
 	{name: "undecryptable", run: undecryptable},
 	{name: "lengths", run: lengths},
 	{name: "turnover", run: turnover, count: 100, flags: (*request).pathFlag},
@@ -237,7 +242,7 @@ func (r *request) check(cmd *command) error {
 		return cli.Usagef("-count %d is outside 1..%d", r.count, maxCount)
 	}
 	switch cmd.name {
-	case "announces", "lies":
+	case "announces", "lies", "everywhere":
 		if r.rate < 1 || r.rate > maxRate {
 			return cli.Usagef("-rate %d is outside 1..%d", r.rate, maxRate)
 		}
@@ -292,7 +297,7 @@ func (r *request) know(cmd *command, config, victim string) error {
 		return err
 	}
 	r.self, r.pairings = self, pairings
-	if cmd.name == "lies" && !slices.ContainsFunc(pairings, func(p device.Pairing) bool { return p.ID == r.as }) {
+	if (cmd.name == "lies" || cmd.name == "everywhere") && !slices.ContainsFunc(pairings, func(p device.Pairing) bool { return p.ID == r.as }) {
 		return cli.Usagef("-as %q is not in the pairing list, which its public key is from", r.as)
 	}
 	for _, p := range pairings {

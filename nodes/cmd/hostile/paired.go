@@ -363,6 +363,14 @@ func channel(ctx context.Context, r *request) (string, error) {
 	return fmt.Sprintf("ended_after_ms=%d", took.Milliseconds()), err
 }
 
+// unasked sends a response although the victim has asked nothing.
+func unasked(ctx context.Context, r *request) (string, error) {
+	took, err := r.ends(ctx, atOnce, "a response that answers no request", func(p *peer) error {
+		return p.Send(session.ChannelPackageFS, pk.AppendReject(nil, pk.AppendStat(nil, r.path), pk.BadRequest))
+	})
+	return fmt.Sprintf("ended_after_ms=%d", took.Milliseconds()), err
+}
+
 // recordOf gives the bytes of a record that is not one: its length, and so much garbage behind it.
 func recordOf(length, bytes int) []byte {
 	b := binary.BigEndian.AppendUint16(nil, uint16(length))
