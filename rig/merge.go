@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -127,9 +128,15 @@ func mergeImages(dir string, records []*record.Record, tell func(string)) error 
 	for _, name := range []string{recording.KernelFile, recording.InitrdFile, recording.DebugFile} {
 		have := ""
 		for _, rec := range records {
-			from := filepath.Join(rec.Dir, name)
-			if !exists(from) {
+			from, err := record.Inside(rec.Dir, name)
+			if errors.Is(err, fs.ErrNotExist) {
 				continue
+			}
+			if err == nil {
+				from, err = filepath.EvalSymlinks(from) // a hard link would be one of the link
+			}
+			if err != nil {
+				return err
 			}
 			sum, err := recording.Digest(from)
 			if err != nil {

@@ -67,7 +67,11 @@ func keep(from, to string) (err error) {
 		return fmt.Errorf("keep for the replay: %w", err)
 	}
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	info, err := in.Stat()
+	if err != nil {
+		return fmt.Errorf("keep for the replay: %w", err)
+	}
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, info.Mode().Perm())
 	if err != nil {
 		return fmt.Errorf("keep for the replay: %w", err)
 	}

@@ -64,7 +64,11 @@ func pageOf(cmd *cobra.Command, run, out string, open bool) error {
 		out = filepath.Join(folder, webreport.File)
 	}
 	say := func(text string) { fmt.Fprintln(cmd.ErrOrStderr(), text) }
-	size, err := writePage(out, rec, webreport.Options{Out: out, Source: dir, Ticks: ticks(rec, say), History: before(cmd.Context(), rec, say), Notes: noted(rec, say)})
+	mode := fs.FileMode(0o644)
+	if hasKeys(rec) {
+		mode = 0o600
+	}
+	size, err := writePage(out, mode, rec, webreport.Options{Out: out, Source: dir, Ticks: ticks(rec, say), History: before(cmd.Context(), rec, say), Notes: noted(rec, say)})
 	if err != nil {
 		return err
 	}
@@ -106,8 +110,8 @@ func runFolder(root, run string) (string, error) {
 }
 
 // writePage writes the page, whole or not at all, and returns its size in bytes.
-func writePage(out string, rec *record.Record, o webreport.Options) (size int64, err error) {
-	f, err := renameio.NewPendingFile(out, renameio.WithTempDir(filepath.Dir(out)), renameio.WithPermissions(0o644))
+func writePage(out string, mode fs.FileMode, rec *record.Record, o webreport.Options) (size int64, err error) {
+	f, err := renameio.NewPendingFile(out, renameio.WithTempDir(filepath.Dir(out)), renameio.WithPermissions(mode))
 	if err != nil {
 		return 0, fmt.Errorf("write the report: %w; -o FILE writes it elsewhere", err)
 	}

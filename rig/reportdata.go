@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path/filepath"
+	"path"
+	"slices"
 
 	"dsoftbus-rig/rig/decode"
 	"dsoftbus-rig/rig/history"
@@ -17,12 +18,7 @@ import (
 func ticks(rec *record.Record, say func(string)) map[string][]webreport.Tick {
 	all := map[string][]webreport.Tick{}
 	for _, c := range rec.Summary.Scenarios {
-		file := filepath.Join(rec.Dir, filepath.FromSlash(c.Dir), record.CaptureFile)
-		keys, err := (&decodeFlags{}).keysOf(file)
-		var capture *decode.Capture
-		if err == nil {
-			capture, err = decode.File(file, keys)
-		}
+		capture, err := captureOf(rec.Dir, c.Dir)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue // it passed
 		}
@@ -42,6 +38,32 @@ func ticks(rec *record.Record, say func(string)) map[string][]webreport.Tick {
 		}
 	}
 	return all
+}
+
+// captureOf reads what a scenario's capture has, with the keys of its sessions
+// where the record has them.
+func captureOf(run, dir string) (*decode.Capture, error) {
+	file, err := record.Inside(run, path.Join(dir, record.CaptureFile))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := record.Inside(run, path.Join(dir, record.KeysFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	keys, err := (&decodeFlags{}).keysOf(file)
+	if err != nil {
+		return nil, err
+	}
+	return decode.File(file, keys)
+}
+
+// hasKeys reports whether a record has keys of sessions. What they open is then
+// on its page.
+func hasKeys(rec *record.Record) bool {
+	return slices.ContainsFunc(rec.Summary.Scenarios, func(c record.ScenarioSummary) bool {
+		_, err := record.Inside(rec.Dir, path.Join(c.Dir, record.KeysFile))
+		return err == nil
+	})
 }
 
 // noted is what the run noted of its scenarios, seen against earlier runs.

@@ -49,7 +49,12 @@ func Load(dir string) (*Record, error) {
 			c := &r.Summary.Scenarios[i]
 			if c.Dir == "." || !fs.ValidPath(c.Dir) {
 				r.Warnings = append(r.Warnings, fmt.Sprintf("%s: scenario %s is said to be in %q, which is no folder in the run's", path, c.Name, c.Dir))
-				c.in(ScenarioDir(c.Name))
+				c.Dir = ScenarioDir(c.Name)
+			}
+			// All other paths follow from the folder, so they are not taken from the file.
+			c.in(c.Dir)
+			for n := range c.Nodes {
+				c.Nodes[n] = nodeFiles(c.Dir, c.Nodes[n].Name)
 			}
 		}
 		r.Complete = true

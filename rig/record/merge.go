@@ -4,8 +4,11 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -105,31 +108,79 @@ func Merge(root, name string, records []*Record, expect int, sink func(Event)) (
 
 // copyFolders copies the scenarios' folders of all records.
 func copyFolders(run *Run, records []*Record) error {
+	to, err := os.OpenRoot(run.Dir())
+	if err != nil {
+		return fmt.Errorf("copy the scenarios' folders: %w", explain(err))
+	}
+	defer to.Close()
 	var errs []error
 	for _, rec := range records {
-		for _, c := range rec.Summary.Scenarios {
-			from := filepath.Join(rec.Dir, filepath.FromSlash(c.Dir))
-			if isFolder(from) {
-				errs = append(errs, copyFolder(filepath.Join(run.Dir(), filepath.FromSlash(run.Folder(c.Name))), from))
-			}
+		from, err := os.OpenRoot(rec.Dir)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("copy the scenarios' folders: %w", err))
+			continue
 		}
+		for _, c := range rec.Summary.Scenarios {
+			errs = append(errs, copyFolder(to, run.Folder(c.Name), from, c.Dir))
+		}
+		errs = append(errs, from.Close())
 	}
 	return errors.Join(errs...)
 }
 
-func isFolder(path string) bool {
-	info, err := os.Lstat(path)
-	return err == nil && info.IsDir()
+// copyFolder copies a folder, which may be missing, out of the folder of one run
+// into that of another. No name and no symbolic link in it leads out of either.
+// Files keep who may read them, less what the umask denies. A link becomes the
+// file that it leads to; one that leads to none in the run's folder is an error.
+func copyFolder(to *os.Root, toName string, from *os.Root, fromName string) error {
+	if info, err := from.Lstat(fromName); errors.Is(err, fs.ErrNotExist) {
+		return nil // some scenario of a killed run
+	} else if err == nil && !info.IsDir() {
+		return fmt.Errorf("copy %s of %s: it is not a folder", fromName, from.Name())
+	}
+	var errs []error
+	err := fs.WalkDir(from.FS(), fromName, func(name string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		target := path.Join(toName, strings.TrimPrefix(name, fromName))
+		if d.IsDir() {
+			info, err := d.Info()
+			if err != nil {
+				return err
+			}
+			return to.MkdirAll(target, info.Mode().Perm()|0o700)
+		}
+		if err := copyFile(to, target, from, name); err != nil {
+			errs = append(errs, fmt.Errorf("copy %s of %s: %w", name, from.Name(), explain(err)))
+		}
+		return nil
+	})
+	if err != nil {
+		errs = append(errs, fmt.Errorf("copy %s of %s: %w", fromName, from.Name(), explain(err)))
+	}
+	return errors.Join(errs...)
 }
 
-func copyFolder(to, from string) error {
-	if err := os.MkdirAll(to, 0o755); err != nil {
-		return fmt.Errorf("copy %s: %w", from, explain(err))
+func copyFile(to *os.Root, toName string, from *os.Root, fromName string) (err error) {
+	info, err := from.Stat(fromName)
+	if err != nil {
+		return err
 	}
-	if err := os.CopyFS(to, os.DirFS(from)); err != nil {
-		return fmt.Errorf("copy %s: %w", from, explain(err))
+	if !info.Mode().IsRegular() {
+		return errors.New("it is neither a file nor a folder")
 	}
-	return nil
+	in, err := from.Open(fromName)
+	if err != nil {
+		return err
+	}
+	defer in.Close()
+	out, err := to.OpenFile(toName, os.O_CREATE|os.O_EXCL|os.O_WRONLY, info.Mode().Perm())
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
 }
 
 // span is from the start of the first run to the end of the last one.

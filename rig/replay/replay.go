@@ -78,9 +78,15 @@ func Scenarios(run string) ([]*Scenario, error) {
 	var all []*Scenario
 	for _, c := range rec.Summary.Scenarios {
 		s := &Scenario{Name: c.Name, Run: run, Failed: c.Result == record.Failed, Started: c.Started}
-		dir := filepath.Join(run, filepath.FromSlash(c.Dir))
+		dir, err := record.Inside(run, c.Dir)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
 		entries, err := os.ReadDir(dir)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err != nil {
 			return nil, err
 		}
 		for _, e := range entries {

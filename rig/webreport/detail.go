@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -203,10 +202,7 @@ func inside(p string) bool { return filepath.IsLocal(filepath.FromSlash(p)) }
 
 // there reports whether the run's folder has that file; qemu.cmd and others may have been left out of a copy.
 func there(dir, p string) bool {
-	if p == "" || !inside(p) {
-		return false
-	}
-	_, err := os.Lstat(filepath.Join(dir, filepath.FromSlash(p)))
+	_, err := record.Inside(dir, p)
 	return err == nil
 }
 

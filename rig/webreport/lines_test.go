@@ -93,11 +93,14 @@ func TestLinksOutOfTheRun(t *testing.T) {
 
 func TestSource(t *testing.T) {
 	dir, project := t.TempDir(), t.TempDir()
-	file := filepath.Join(project, "a.txtar")
+	file := filepath.Join(project, "scenarios", "area", "a.txtar")
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(file, []byte("# One.\nup\n\nexec A true # said\nmarker A x\n\n-- A/f --\nup\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	c := &record.ScenarioSummary{File: "a.txtar", Dir: "a"}
+	c := &record.ScenarioSummary{Name: "area/a", File: "../scenarios/area/a.txtar", Dir: "a"}
 	whole := []src{{1, "# One."}, {2, "up"}, {3, ""}, {4, "exec A true # said"}, {5, "marker A x"}}
 	steps := []step{{Line: 2, Text: "up"}, {Line: 4, Text: "exec A true"}, {Line: 1, Text: "link B up", Typed: true}}
 	for _, tc := range []struct {
@@ -119,6 +122,44 @@ func TestSource(t *testing.T) {
 				t.Errorf("lines (-want +got):\n%s", diff)
 			}
 		})
+	}
+}
+
+// A record of a stranger does not decide which file of this host is shown.
+func TestSourceOfAStranger(t *testing.T) {
+	project, elsewhere := t.TempDir(), t.TempDir()
+	private := filepath.Join(elsewhere, "scenarios", "area", "x.txtar")
+	for _, file := range []string{private, filepath.Join(project, "notes.txtar"), filepath.Join(project, "scenarios", "area", "x.txtar")} {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte("# private\nup\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(private, filepath.Join(project, "scenarios", "area", "link.txtar")); err != nil {
+		t.Fatal(err)
+	}
+	up := []step{{Line: 2, Text: "up"}}
+	for _, tc := range []struct {
+		name, file string
+		steps      []step
+	}{
+		{"area/y", private, up},
+		{"../" + filepath.Base(elsewhere) + "/scenarios/area/x", private, up},
+		{"area/y", filepath.Join(project, "notes.txtar"), up},
+		{"../notes", "scenarios/../notes.txtar", up},
+		{"area/link", "scenarios/area/link.txtar", up},
+		{"area/x", "scenarios/area/x.txtar", nil},
+		{"area/x", "scenarios/area/x.txtar", []step{{Line: 1}}},
+		{"area/x", "scenarios/area/x.txtar", []step{{Line: 2, Text: "up", Typed: true}}},
+	} {
+		s := newSource(t.TempDir(), &record.ScenarioSummary{Name: tc.name, File: tc.file, Dir: "a"}, tc.steps, nil, project)
+		for _, line := range s.Lines {
+			if strings.Contains(line.Text, "private") {
+				t.Errorf("%s, %s, %v: the page has %q", tc.name, tc.file, tc.steps, line.Text)
+			}
+		}
 	}
 }
 

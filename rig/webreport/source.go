@@ -25,11 +25,14 @@ type src struct {
 	Text string `json:"text"`
 }
 
+// scenarios is the folder of the project's own scenarios.
+const scenarios = "scenarios"
+
 // mostSource is how much of a file is looked at; scenarios are a few KiB.
 const mostSource = 256 << 10
 
 // newSource returns the script of a scenario: the file that the run's folder has, or the scenario's own file if what ran stands in it, or what the
-// steps' texts give. root is the folder to which the scenario's file is relative.
+// steps' texts give. root is the project's folder.
 func newSource(dir string, c *record.ScenarioSummary, steps []step, sections map[int]string, root string) source {
 	s := source{File: label(c.File)}
 	name := path.Base(filepath.ToSlash(c.File))
@@ -42,13 +45,8 @@ func newSource(dir string, c *record.ScenarioSummary, steps []step, sections map
 			return s
 		}
 	}
-	file := c.File
-	if !filepath.IsAbs(file) && root != "" {
-		file = filepath.Join(root, file)
-	}
-	// A record from elsewhere may name any file of this host: only one that holds the very lines that were played is shown.
-	if isScenario(file) && filepath.IsAbs(file) && len(steps) > 0 {
-		if lines, ok := readScript(os.Open(file)); ok {
+	if file := projectScenario(c, root); file != "" {
+		if lines, ok := readScript(os.OpenInRoot(root, file)); ok {
 			if agrees(lines, steps) {
 				s.Note, s.Lines = "from the scenario's file as it was when this page was made; every line that ran stands in it", lines
 				return s
@@ -70,6 +68,21 @@ func newSource(dir string, c *record.ScenarioSummary, steps []step, sections map
 	}
 	slices.SortFunc(s.Lines, func(a, b src) int { return a.N - b.N })
 	return s
+}
+
+// projectScenario returns the file, relative to the project's folder root, that
+// the project has for a scenario of this name, and "" where the record names
+// another one. The record decides nothing: the file's place follows from the
+// name, and a name that leads elsewhere is refused.
+func projectScenario(c *record.ScenarioSummary, root string) string {
+	file := filepath.Join(scenarios, filepath.FromSlash(own(c))+".txtar")
+	if root == "" || !filepath.IsLocal(filepath.FromSlash(own(c))) {
+		return ""
+	}
+	if named := "/" + filepath.ToSlash(c.File); !strings.HasSuffix(named, "/"+filepath.ToSlash(file)) {
+		return ""
+	}
+	return file
 }
 
 func isScenario(p string) bool { return strings.HasSuffix(p, ".txtar") }
@@ -101,12 +114,18 @@ func readScript(f *os.File, err error) ([]src, bool) {
 	return lines, true
 }
 
-// agrees reports whether every step stands where the record says.
+// agrees reports whether every step stands where the record says, and there is
+// one: without, any file would agree.
 func agrees(lines []src, steps []step) bool {
+	agreed := false
 	for _, s := range steps {
-		if !s.Typed && (s.Line < 1 || s.Line > len(lines) || !strings.Contains(lines[s.Line-1].Text, s.Text)) {
+		if s.Typed {
+			continue
+		}
+		if s.Text == "" || s.Line < 1 || s.Line > len(lines) || !strings.Contains(lines[s.Line-1].Text, s.Text) {
 			return false
 		}
+		agreed = true
 	}
-	return true
+	return agreed
 }

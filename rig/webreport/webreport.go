@@ -44,7 +44,7 @@ type Options struct {
 	// Out is the file that the page will be in; links to the record's files are relative to its folder. Empty: the run's folder.
 	Out string
 
-	// Source is the folder to which the files of scenarios are relative (the project's). Empty: relative ones are not looked for.
+	// Source is the project's folder. Empty: the files of scenarios are not looked for.
 	Source string
 
 	// Ticks are those of each scenario by its name in the run, in any order.
