@@ -150,10 +150,22 @@ func (f *decodeFlags) find(cmd *cobra.Command, arg string) ([]string, error) {
 	}
 	var files []string
 	err = filepath.WalkDir(place, func(path string, d fs.DirEntry, err error) error {
-		if err == nil && (path == place && !d.IsDir() || d.Name() == record.CaptureFile) {
+		if err != nil {
+			return err
+		}
+		if path != place && d.Name() == record.CaptureFile {
+			name, err := filepath.Rel(place, path)
+			if err == nil {
+				_, err = record.Inside(place, filepath.ToSlash(name))
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if path == place && !d.IsDir() || d.Name() == record.CaptureFile {
 			files = append(files, path)
 		}
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, usage("decode: %w", err)

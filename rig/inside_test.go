@@ -65,6 +65,9 @@ func TestLinksInARecord(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "escapes") {
 		t.Errorf("exit status %d:\n%s", status, out)
 	}
+	if out, status := rig(t, nil, "decode", run); status == 0 || !strings.Contains(out, "escapes") {
+		t.Errorf("exit status %d:\n%s", status, out)
+	}
 	if err := os.Symlink(private, filepath.Join(run, recording.KernelFile)); err != nil {
 		t.Fatal(err)
 	}

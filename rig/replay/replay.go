@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"time"
@@ -97,6 +98,11 @@ func Scenarios(run string) ([]*Scenario, error) {
 			if err != nil {
 				return nil, err
 			}
+			for _, life := range lives {
+				if err := noLinksOut(run, life.Dir); err != nil {
+					return nil, err
+				}
+			}
 			if len(lives) > 0 {
 				s.Nodes = append(s.Nodes, Node{Name: e.Name(), Lives: lives})
 			}
@@ -112,6 +118,30 @@ func Scenarios(run string) ([]*Scenario, error) {
 		all = append(all, s)
 	}
 	return all, nil
+}
+
+// noLinksOut refuses a recording in the folder dir of which a file, or one that
+// all recordings of the run share, is a symbolic link out of the run's folder:
+// QEMU would read it.
+func noLinksOut(run, dir string) error {
+	rel, err := filepath.Rel(run, dir)
+	if err != nil {
+		return err
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	names := []string{recording.KernelFile, recording.InitrdFile, recording.DebugFile}
+	for _, e := range entries {
+		names = append(names, path.Join(filepath.ToSlash(rel), e.Name()))
+	}
+	for _, name := range names {
+		if _, err := record.Inside(run, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("look at the recording %s: %w", dir, err)
+		}
+	}
+	return nil
 }
 
 // Choose returns the scenario of that name; without a name the only one, or the only one that failed.
