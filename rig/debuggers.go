@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 
 	"dsoftbus-rig/images"
 	"dsoftbus-rig/rig/live"
+	"dsoftbus-rig/rig/ownport"
 	"dsoftbus-rig/rig/tty"
 
 	"github.com/spf13/cobra"
@@ -30,7 +32,19 @@ func (f *debugFlags) add(cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.BoolVar(&f.freeze, "freeze-peer", true, "the other machines stand still whenever this one does, so that no timeout fires while a person reads")
 	flags.BoolVar(&f.listen, "listen", false, "only say how to connect, also on a terminal")
-	flags.Uint16Var(&f.port, "port", 0, "port of 127.0.0.1 to listen on (default: any free one)")
+	flags.Uint16Var(&f.port, "port", 0, portUsage)
+}
+
+// portUsage is the help of -port.
+const portUsage = "listen on this TCP `PORT` of 127.0.0.1, for editors; 0 is any free one (default: a unix socket of your own)"
+
+// listen listens for clients of a debugger: on a unix socket, or, where -port is given, on TCP.
+func listen(cmd *cobra.Command, port uint16, p ownport.Protocol, one bool, refused func(why string)) (*ownport.Listener, error) {
+	l, err := ownport.Listen(ownport.Options{TCP: cmd.Flags().Changed("port"), Port: port, Protocol: p, One: one, Refused: refused})
+	if err != nil {
+		return nil, fmt.Errorf("listen for a debugger: %w", err)
+	}
+	return l, nil
 }
 
 // opens says whether the debugger's own prompt is opened here.
@@ -45,9 +59,14 @@ func newDlvCommand() *cobra.Command {
 		Use:   "dlv NODE PROGRAM",
 		Short: "Debug a program on a node with Delve",
 		Long: `Dlv has a Delve run in the machine, attached to a running program of ours, and
-passes a port of this host on to it: for Delve's prompt, which is opened here on a
-terminal, and for editors. While the program stands at a breakpoint its machine and
+passes a unix socket of this host on to it: for Delve's prompt, which is opened here
+on a terminal, and for others. While the program stands at a breakpoint its machine and
 the others stand still, so that no timeout fires, however long one looks.
+
+The socket is in a folder that only your user may enter. For editors that need TCP,
+-port listens on a port of 127.0.0.1 instead. Whoever reaches Delve runs any code in
+the machine, so there only connections of your own user are served, by the kernel's
+socket tables, and requests of web pages are refused.
 
 With -fresh the program is started anew, compiled without optimizations, and stands
 before its main function until a client lets it go on.
@@ -84,7 +103,11 @@ func dlv(cmd *cobra.Command, c *live.Client, f debugFlags, fresh bool, name, pro
 	return debug(cmd, c, f, live.DebugOptions{
 		Node: name, Program: program, Fresh: fresh, Freeze: f.freeze,
 		Delve: files.Dlv, Binary: files.Node, BinaryPath: files.NodePath, Unoptimized: files.Unoptimized,
-	}, func(address string) client {
+	}, ownport.Delve, func(at net.Addr) client {
+		address := at.String()
+		if at.Network() == "unix" {
+			address = "unix:" + address
+		}
 		sources := "config substitute-path dsoftbus-rig " + dir
 		return client{
 			how:  []string{"dlv connect " + address, "(dlv) " + sources},
@@ -110,9 +133,15 @@ func newGDBCommand() *cobra.Command {
 	cmd := asks(&cobra.Command{
 		Use:   "gdb NODE",
 		Short: "Debug the kernel of a node's machine with gdb",
-		Long: `Gdb passes a port of this host on to QEMU's gdbstub, and opens gdb there, or says
-how. The machine stands still from then on until gdb lets it go on, and the others
+		Long: `Gdb passes a unix socket of this host on to QEMU's gdbstub, and opens gdb there, or
+says how. The machine stands still from then on until gdb lets it go on, and the others
 stand still whenever it does. When gdb hangs up everything goes on.
+
+The socket is in a folder that only your user may enter. For editors that need TCP,
+-port listens on a port of 127.0.0.1 instead. QEMU's stub gives its client QEMU's
+monitor, and by that programs of this host: so there only connections of your own
+user are served, by the kernel's socket tables, one at a time, and requests of web
+pages are refused.
 
 The distribution's cloud kernel has no symbols here. Those of its package
 linux-image-…-dbg, or of a kernel of one's own, are handed on by -symbols.`,
@@ -131,9 +160,9 @@ linux-image-…-dbg, or of a kernel of one's own, are handed on by -symbols.`,
 		if err := node(cmd, c, args[0]); err != nil {
 			return err
 		}
-		return debug(cmd, c, f, live.DebugOptions{Node: args[0], Freeze: f.freeze}, func(address string) client {
-			argv := []string{"gdb", "-q", "-ex", "target remote " + address}
-			shown := "gdb -ex 'target remote " + address + "'"
+		return debug(cmd, c, f, live.DebugOptions{Node: args[0], Freeze: f.freeze}, ownport.GDB, func(at net.Addr) client {
+			argv := []string{"gdb", "-q", "-ex", "target remote " + at.String()}
+			shown := "gdb -ex 'target remote " + at.String() + "'"
 			if symbols != "" {
 				abs, err := filepath.Abs(symbols)
 				if err == nil {
@@ -153,9 +182,9 @@ linux-image-…-dbg, or of a kernel of one's own, are handed on by -symbols.`,
 	return cmd
 }
 
-// debug has a debugger begin, passes a port on to it, and runs its client here, or says how to connect.
-func debug(cmd *cobra.Command, c *live.Client, f debugFlags, o live.DebugOptions, clientFor func(address string) client) error {
-	l, err := listen(f.port)
+// debug has a debugger begin, passes clients on to it, and runs its client here, or says how to connect.
+func debug(cmd *cobra.Command, c *live.Client, f debugFlags, o live.DebugOptions, p ownport.Protocol, clientFor func(net.Addr) client) error {
+	l, err := listen(cmd, f.port, p, o.Program == "", refused(cmd))
 	if err != nil {
 		return err
 	}
@@ -165,7 +194,7 @@ func debug(cmd *cobra.Command, c *live.Client, f debugFlags, o live.DebugOptions
 	}
 	ctx, leave := context.WithCancelCause(cmd.Context())
 	defer leave(nil)
-	client := clientFor(l.Addr().String())
+	client := clientFor(l.Addr())
 	if f.opens() && client.argv != nil {
 		// Ctrl-C is the client's.
 		onInterrupt(cmd.Context(), func() bool { return true })

@@ -10,6 +10,7 @@ import (
 	"net/rpc/jsonrpc"
 	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -67,12 +68,24 @@ func startDebugger(t *testing.T, run string, args ...string) *debuggerCommand {
 		_ = d.cmd.Wait()
 		t.Fatalf("%s says %q, %v\n%s", args[0], line, err, &d.stderr)
 	}
-	i := strings.Index(line, "127.0.0.1:")
-	if i < 0 {
-		t.Fatalf("no address in %q", line)
+	if d.address = socketPath.FindString(line); d.address == "" {
+		t.Fatalf("no socket in %q", line)
 	}
-	d.address = strings.TrimRight(line[i:], "'\n")
 	return d
+}
+
+// socketPath is what a debugger's client connects to, in the line that says how.
+var socketPath = regexp.MustCompile(`/[^ ':]*/rig-[0-9]+/socket`)
+
+// dial connects to the debugger, as its client does.
+func (d *debuggerCommand) dial() net.Conn {
+	d.t.Helper()
+	conn, err := net.Dial("unix", d.address)
+	if err != nil {
+		d.t.Fatal(err)
+	}
+	d.t.Cleanup(func() { conn.Close() })
+	return conn
 }
 
 // ends waits until it has let go.
@@ -130,11 +143,7 @@ func TestReadThroughABreakpoint(t *testing.T) {
 	r := startRun(t, debugged, "-name", run)
 	r.await("marker -within 4m")
 	d := startDebugger(t, run, "dlv", "B", "dsoftbusd")
-	conn, err := net.Dial("tcp", d.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	delve := jsonrpc.NewClient(conn)
+	delve := jsonrpc.NewClient(d.dial())
 	defer delve.Close()
 	type breakpoint struct {
 		ID           int    `json:"id,omitempty"`
@@ -194,11 +203,7 @@ func TestFromTheStart(t *testing.T) {
 	r := startRun(t, "# Somebody debugs.\nup\nmarker A 'session ok node-b'\nmarker -within 4m A '^enough$'\n", "-name", run)
 	r.await("marker -within 4m")
 	d := startDebugger(t, run, "dlv", "-fresh", "B", "dsoftbusd")
-	conn, err := net.Dial("tcp", d.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	delve := jsonrpc.NewClient(conn)
+	delve := jsonrpc.NewClient(d.dial())
 	defer delve.Close()
 	const function = "main.main"
 	var stopped struct {
@@ -232,11 +237,7 @@ func TestKernelInGDB(t *testing.T) {
 	r := startRun(t, debugged, "-name", run)
 	r.await("marker -within 4m")
 	d := startDebugger(t, run, "gdb", "A")
-	conn, err := net.Dial("tcp", d.address)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := d.dial()
 	in := bufio.NewReader(conn)
 	// packet sends one, and answers returns the next.
 	packet := func(text string) {

@@ -10,19 +10,25 @@ import (
 
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/live"
+	"dsoftbus-rig/rig/ownport"
 	"dsoftbus-rig/rig/record"
 
 	"github.com/spf13/cobra"
 )
 
 func newForwardCommand() *cobra.Command {
-	return asks(&cobra.Command{
+	var anyUser bool
+	cmd := asks(&cobra.Command{
 		Use:   "forward NODE PORT [LOCALPORT]",
 		Short: "Pass connections on to a port of a node",
 		Long: `Forward listens on a port of this host's 127.0.0.1, any free one without LOCALPORT
 or with 0, prints the address, and passes connections on to a TCP port of the
 machine's own loopback address, until the scenario ends or Ctrl-C. Nothing of it is
-on the network between the nodes.`,
+on the network between the nodes.
+
+Only connections of your own user are passed on: the kernel's socket tables say whose
+each is. With -any-user those of every user of this host are. Either way a web page
+in a browser of yours can send requests there, as to any port of 127.0.0.1.`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) != 2 && len(args) != 3 {
 				return usage("forward: name a node and a port, as in rig forward A 8080")
@@ -36,7 +42,9 @@ on the network between the nodes.`,
 			}
 			return nil
 		},
-	}, forward)
+	}, func(cmd *cobra.Command, c *live.Client, args []string) error { return forward(cmd, c, anyUser, args) })
+	cmd.Flags().BoolVar(&anyUser, "any-user", false, "pass on connections of other users of this host, too")
+	return cmd
 }
 
 // port reads a port's number.
@@ -51,7 +59,7 @@ func port(text string, least uint64) (uint16, error) {
 // errOver is the cause of a context that the scenario's end has ended.
 var errOver = errors.New("the scenario has ended")
 
-func forward(cmd *cobra.Command, c *live.Client, args []string) error {
+func forward(cmd *cobra.Command, c *live.Client, anyUser bool, args []string) error {
 	to, err := port(args[1], 1)
 	if err != nil {
 		return err
@@ -65,7 +73,7 @@ func forward(cmd *cobra.Command, c *live.Client, args []string) error {
 	if err := node(cmd, c, args[0]); err != nil {
 		return err
 	}
-	l, err := listen(local)
+	l, err := ownport.Listen(ownport.Options{TCP: true, Port: local, AnyUser: anyUser, Protocol: ownport.Any, Refused: refused(cmd)})
 	if err != nil {
 		return fmt.Errorf("forward: %w", err)
 	}
@@ -113,12 +121,16 @@ func passOn(ctx context.Context, cmd *cobra.Command, l net.Listener, over func(c
 				}
 				return
 			}
-			_ = live.Splice(ctx, conn.(*net.TCPConn), machine) // both ends see how it ends
+			_ = live.Splice(ctx, conn, machine) // both ends see how it ends
 		})
 	}
 }
 
-// listen listens on a port of 127.0.0.1; 0 is any.
-func listen(port uint16) (net.Listener, error) {
-	return net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(int(port))))
+// refused returns how a command tells that a connection was refused.
+func refused(cmd *cobra.Command) func(why string) {
+	return func(why string) { fmt.Fprintln(cmd.ErrOrStderr(), "rig: "+refusal(why)) }
+}
+
+func refusal(why string) string {
+	return "refused a connection: " + why + " (further ones for this reason are not shown)"
 }

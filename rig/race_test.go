@@ -208,7 +208,7 @@ func TestRaceIsCaught(t *testing.T) {
 	})
 	var where string
 	for lines := bufio.NewScanner(stdout); where == "" && lines.Scan(); {
-		where = regexp.MustCompile(`127\.0\.0\.1:[0-9]+`).FindString(lines.Text())
+		where = socketPath.FindString(lines.Text())
 	}
 	gdb := exec.CommandContext(t.Context(), "gdb", "-q", "-batch", "-nx", "-ex", "set remotetimeout 120", "-ex", "target remote "+where,
 		"-ex", "break main.report if seq != copy", "-ex", "continue", "-ex", "info args", "-ex", "frame 1", "-ex", "detach", racer.binary)

@@ -75,6 +75,12 @@ connect it: breakpoints in Go programs by their names, info goroutines, and
 reverse-continue, reverse-step, reverse-stepi to go back. Without -until, -dump is at
 the recording's end and -gdb at its beginning.
 
+gdb connects through a unix socket in a folder that only your user may enter. For
+editors that need TCP, -port listens on a port of 127.0.0.1 instead. QEMU's stub gives
+its client QEMU's monitor, and by that programs of this host: so there only
+connections of your own user are served, by the kernel's socket tables, one at a
+time, and requests of web pages are refused.
+
 With -find WHAT the first instruction is found after which something holds, by
 replaying parts of the recording again and again: a marker or /regexp/, or a value in
 a Go program, as in
@@ -114,7 +120,7 @@ anything.`,
 	flags.StringVar(&f.binary, "binary", "", "the `FILE` of the programs' binary with debug information, for -gdb and -find (default: "+recording.DebugFile+" of the run)")
 	flags.StringVar(&f.symbols, "symbols", "", "`FILE` with the kernel's symbols, a vmlinux, for -gdb=kernel")
 	flags.BoolVar(&f.listen, "listen", false, "with -gdb: only say how to connect, also on a terminal")
-	flags.Uint16Var(&f.port, "port", 0, "with -gdb: port of 127.0.0.1 to listen on (default: any free one)")
+	flags.Uint16Var(&f.port, "port", 0, "with -gdb: "+portUsage)
 	return cmd
 }
 

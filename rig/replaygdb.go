@@ -16,6 +16,7 @@ import (
 	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/memory"
+	"dsoftbus-rig/rig/ownport"
 	"dsoftbus-rig/rig/replay"
 )
 
@@ -24,7 +25,7 @@ func (v *visit) debug(ctx context.Context, p *replay.Player) error {
 	if why := p.CannotSave(); why != nil {
 		v.voice.say("going back does not work with this QEMU: " + console.Clean(why.Error()) + "\nreverse-continue and the like will fail; -until stops earlier")
 	}
-	l, err := listen(v.flags.port)
+	l, err := listen(v.cmd, v.flags.port, ownport.GDB, true, func(why string) { v.voice.say(refusal(why)) })
 	if err != nil {
 		return err
 	}
@@ -98,7 +99,7 @@ func passOne(ctx context.Context, l net.Listener, stub net.Conn, m *machine.Mach
 	return nil
 }
 
-// gdb is gdb on the programs or the kernel of a machine whose stub is at an address.
+// gdb is gdb on the programs or the kernel of a machine whose stub is at an address: a socket's path, or a host and a port.
 func (v *visit) gdb(ctx context.Context, p *replay.Player, address string) (client, error) {
 	argv := []string{"gdb", "-q"}
 	ex := func(command string) { argv = append(argv, "-ex", command) }
