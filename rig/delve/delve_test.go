@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/images"
+	"dsoftbus-rig/rig/ownport"
 	"dsoftbus-rig/rig/pace/pacetest"
 )
 
@@ -392,7 +393,7 @@ func TestOneOfTwoVanishesWhileItRuns(t *testing.T) {
 // The real client: commands of `dlv connect`.
 func TestDlvConnect(t *testing.T) {
 	w := newWorld(t, false, shortGrace)
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := ownport.Listen(ownport.Options{Protocol: ownport.Delve})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -410,7 +411,7 @@ func TestDlvConnect(t *testing.T) {
 		t.Fatal(err)
 	}
 	made, _ := tools()
-	cmd := exec.CommandContext(w.ctx, made.dlv, "connect", l.Addr().String(), "--allow-non-terminal-interactive", "--init", script)
+	cmd := exec.CommandContext(w.ctx, made.dlv, "connect", "unix:"+l.Addr().String(), "--allow-non-terminal-interactive", "--init", script)
 	cmd.Env = append(os.Environ(), "HOME="+t.TempDir())
 	out, err := cmd.CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "(hits goroutine(1):1 total:1)") {

@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"dsoftbus-rig/rig/ownport"
 	"dsoftbus-rig/rig/pace/pacetest"
 )
 
@@ -138,7 +139,7 @@ func TestGDB(t *testing.T) {
 	}
 }
 
-// The real gdb, by way of a port, as people use it.
+// The real gdb, by way of a unix socket, as people use it.
 func TestRealGDB(t *testing.T) {
 	gdb, err := exec.LookPath("gdb")
 	if err != nil {
@@ -156,7 +157,7 @@ func TestRealGDB(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	l, err := ownport.Listen(ownport.Options{Protocol: ownport.GDB, One: true})
 	if err != nil {
 		t.Fatal(err)
 	}
