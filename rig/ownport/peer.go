@@ -72,7 +72,7 @@ func owner(conn net.Conn) (int, error) {
 }
 
 // find returns the user id of the socket with these addresses in a table that has the form of /proc/net/tcp or tcp6. A socket that no process has, since it was
-// closed, has no inode, and the kernel calls it root's: it is not found.
+// closed, has no inode, and most kernels call it root's: it is not found.
 func find(table []byte, local, remote netip.AddrPort) (uid int, ok bool) {
 	local, remote = unmapped(local), unmapped(remote)
 	lines := bufio.NewScanner(bytes.NewReader(table))
