@@ -45,10 +45,11 @@ func startAsked(t *testing.T) *asked {
 	files := t.TempDir()
 	run := fmt.Sprintf("alive-test-%d-%s", os.Getpid(), t.Name())
 	s := &asked{Scenario: livetest.New("/runs/"+run, "area/name", files), t: t, run: run}
-	f, _, err := live.Listen()
+	f, name, err := live.Listen()
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { _ = live.Remove(name) })
 	l, err := live.Inherited(f)
 	if err != nil {
 		t.Fatal(err)
@@ -85,6 +86,54 @@ func status(t *testing.T, err error) int {
 		return 0
 	}
 	return exit.ExitCode()
+}
+
+// What a process says that answers in a scenario's place does nothing to a terminal.
+func TestHostileAnswers(t *testing.T) {
+	f, name, err := live.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = live.Remove(name) })
+	l, err := live.Inherited(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const evil = `\u001b]0;owned\u0007\u001b[2J`
+	answer := `{"error":{"class":"refused","text":"` + evil + `"}}` + "\n"
+	var served sync.WaitGroup
+	served.Go(func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = conn.Write([]byte(answer))
+			conn.Close()
+		}
+	})
+	t.Cleanup(served.Wait)
+	t.Cleanup(func() { l.Close() })
+	check := func(args ...string) {
+		t.Helper()
+		ctx, cancel := context.WithTimeout(t.Context(), aliveLimit)
+		defer cancel()
+		out, err := exec.CommandContext(ctx, rigBinary, args...).CombinedOutput()
+		if bytes.ContainsAny(out, "\x1b\x07") {
+			t.Errorf("%q: %q, %v: the terminal gets escapes", args, out, err)
+		}
+		if args[0] == "ps" && !bytes.Contains(out, []byte("owned")) {
+			t.Errorf("%q: %q, %v: the answer did not come, so nothing was seen", args, out, err)
+		}
+	}
+	all := [][]string{{"ps"}, {"do", "-run", "owned", "help"}, {"attach", "A"}, {"__complete", "attach", "-run", ""}, {"__complete", "console", ""}}
+	for _, args := range all {
+		check(args...)
+	}
+	answer = `{"result":{"scenario":"` + evil + `","run":"/runs/` + evil + `","nodes":[{"name":"` + evil + `","state":"up"}],"held":"` + evil + `"}}` + "\n"
+	for _, args := range all {
+		check(args...)
+	}
 }
 
 func TestAskingAScenario(t *testing.T) {

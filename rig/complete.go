@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/recording"
@@ -69,6 +70,10 @@ func complete(ctx context.Context, root *cobra.Command, args []string) error {
 	for line := range strings.Lines(answer.String()) {
 		if oneDash && strings.HasPrefix(line, "--") {
 			line = line[1:]
+		}
+		// A name that a terminal should not see, of a machine or a record, is none to type.
+		if text := strings.TrimSuffix(line, "\n"); console.Clean(text) != text {
+			continue
 		}
 		fmt.Print(line)
 	}

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/record"
 )
 
@@ -332,11 +333,13 @@ func TestEverythingEndsWithTheRun(t *testing.T) {
 			t.Errorf("%s ended with %d", name, cmd.ProcessState.ExitCode())
 		}
 	}
-	names, err := os.ReadFile("/proc/self/net/unix")
+	all, err := live.List(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if mine := fmt.Sprintf("@dsoftbus-rig/live/%d/%d/", os.Geteuid(), r.cmd.Process.Pid); strings.Contains(string(names), mine) {
-		t.Errorf("there is still a socket %s…", mine)
+	for _, a := range all {
+		if a.PID == r.cmd.Process.Pid {
+			t.Errorf("there is still a socket %s", a.Name)
+		}
 	}
 }

@@ -28,7 +28,7 @@ type leftovers struct {
 	networks  []string // namespaces of those
 	mounts    string
 	temporary []string
-	sockets   []string // abstract ones of this network namespace, with the names of machines' or scenarios' sockets
+	sockets   []string // files of this process's scenarios, and abstract ones of this network namespace
 }
 
 func lookAround(t *testing.T, mark, tmp string) (l leftovers) {
@@ -74,12 +74,20 @@ func lookAround(t *testing.T, mark, tmp string) (l leftovers) {
 	}
 	for line := range strings.Lines(read("/proc/self/net/unix")) {
 		_, name, abstract := strings.Cut(strings.TrimSpace(line), " @")
-		// Others may be alive on this host; the names of their scenarios and replays say so.
-		others := strings.HasPrefix(name, "dsoftbus-rig/live/") && !strings.Contains(name, fmt.Sprintf("/%d/", os.Getpid())) ||
-			strings.HasPrefix(name, "rig/replay-") && !strings.HasPrefix(name, fmt.Sprintf("rig/replay-%d-", os.Getpid()))
-		if abstract && strings.Contains(name, "rig") && !others {
+		if abstract && strings.Contains(name, "rig") {
 			l.sockets = append(l.sockets, name)
 		}
+	}
+	cache, err := cacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, dir := range []string{filepath.Dir(cache), os.Getenv("XDG_RUNTIME_DIR"), fmt.Sprintf("/run/user/%d", os.Geteuid())} {
+		files, err := filepath.Glob(filepath.Join(dir, "dsoftbus-rig", "live", fmt.Sprintf("%d-*", os.Getpid())))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l.sockets = append(l.sockets, files...)
 	}
 	return l
 }

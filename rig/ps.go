@@ -21,9 +21,9 @@ func newPsCommand() *cobra.Command {
 		Use:     "ps",
 		Short:   "List running scenarios, and the step of each",
 		GroupID: groupAlive,
-		Long: `Ps lists the running scenarios of this user, or of all users for root:
-since when, the state of each node, the step that runs, and whether the scenario
-runs or stands still for a person. Nothing to list is no failure.`,
+		Long: `Ps lists the running scenarios of this user: since when, the state of each node,
+the step that runs, and whether the scenario runs or stands still for a person.
+Nothing to list is no failure.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return classify(cmd.Context(), ps(cmd, run, asJSON)) },
 	}
@@ -41,7 +41,7 @@ func ps(cmd *cobra.Command, pattern string, asJSON bool) error {
 	for _, a := range all {
 		switch {
 		case a.Err != nil:
-			fmt.Fprintf(cmd.ErrOrStderr(), "process %d of user %d does not say what it plays: %v\n", a.PID, a.UID, a.Err)
+			fmt.Fprintln(cmd.ErrOrStderr(), console.Clean(fmt.Sprintf("process %d does not say what it plays: %v", a.PID, a.Err)))
 		case strings.Contains(a.String(), pattern):
 			shown = append(shown, a)
 		}

@@ -445,7 +445,8 @@ type voice struct {
 
 func (v *voice) line(l replay.Line) { v.print(l.String()) }
 
-// print prints lines on stdout.
+// print prints lines on stdout. As in say, what a terminal should not see of them is
+// written out: names of folders and nodes are a record's.
 func (v *voice) print(text string) { v.write(v.screen.out, text) }
 
 // say prints lines on stderr.
@@ -457,7 +458,7 @@ func (v *voice) write(w io.Writer, text string) {
 	defer s.mu.Unlock()
 	s.clear()
 	for line := range strings.SplitSeq(text, "\n") {
-		fmt.Fprintln(w, v.prefix+line)
+		fmt.Fprintln(w, console.Clean(v.prefix+line))
 	}
 }
 

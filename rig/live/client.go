@@ -27,11 +27,10 @@ type Client struct {
 
 // Open returns a client of the socket with that name, as Listen and List return it. It does not ask anything yet.
 func Open(name string) (*Client, error) {
-	uid, _, ok := owner(name)
-	if !ok {
-		return nil, fmt.Errorf("%q is no name of a scenario's socket: that is %s<uid>/<pid>/<counter>", name, namePrefix)
+	if _, _, ok := maker(name); !ok {
+		return nil, fmt.Errorf("%q is no name of a scenario's socket: that is <pid>-<start time>-<counter>", name)
 	}
-	return &Client{name, uid}, nil
+	return &Client{name, os.Geteuid()}, nil
 }
 
 // Name is that of the socket.
@@ -60,8 +59,7 @@ func (c *Client) ask(ctx context.Context, method string, args any) (*query, json
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask %s: %w", c.name, err)
 	}
-	var d net.Dialer
-	conn, err := d.DialContext(ctx, "unix", c.name)
+	conn, err := c.dial(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil, nil, context.Cause(ctx)
@@ -81,8 +79,18 @@ func (c *Client) ask(ctx context.Context, method string, args any) (*query, json
 	return q, result, nil
 }
 
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
+	address, done, err := through(c.name)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	var d net.Dialer
+	return d.DialContext(ctx, "unix", address)
+}
+
 func (c *Client) exchange(ctx context.Context, q *query, line []byte) (json.RawMessage, error) {
-	// Anybody may have taken the name of a scenario that is gone. The kernel knows who.
+	// The folder is the user's alone; the kernel knows who answers in any case.
 	uid, err := peerOf(q.conn)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: who answers is not known: %w", c.name, err)

@@ -2,7 +2,6 @@ package live
 
 import (
 	"context"
-	"io"
 	"net"
 	"time"
 )
@@ -12,7 +11,10 @@ func ServeWithin(ctx context.Context, l *net.UnixListener, s Scenario, first, fl
 	return serve(ctx, l, s, timing{first, flush})
 }
 
-// Names, Choose and Allowed are for tables.
-func Names(r io.Reader, uid int) ([]string, error)              { return names(r, uid) }
+// Choose, Allowed and the rest are for tables.
 func Choose(all []Alive, pattern, source string) (Found, error) { return choose(all, pattern, source) }
+func FirstFolder() string                                       { return folders()[0] }
+func Dial(name string) (net.Conn, error)                        { return (&Client{name: name}).dial(context.Background()) }
+func CheckFolder(dir string) error                              { return checkFolder(dir) }
+func StartTime(pid int) (uint64, error)                         { return startTime(pid) }
 func Allowed(peer, self int) bool                               { return allowed(peer, self) }

@@ -19,7 +19,6 @@ const statusWait = 2 * time.Second
 // Alive is a scenario that was found.
 type Alive struct {
 	Name   string // of its socket
-	UID    int    // whose it is, by that name
 	PID    int    // of the process that has started it, by that name
 	Status Status
 	Err    error // why there is no status
@@ -31,15 +30,10 @@ func (a *Alive) Run() string { return filepath.Base(a.Status.Run) }
 // String names the scenario so that Find finds it, and no other one.
 func (a *Alive) String() string { return a.Run() + "/" + a.Status.Scenario }
 
-// List returns the scenarios of this user that are alive, of all users for root, the oldest first. Those that end meanwhile are left out;
+// List returns the scenarios of this user that are alive, the oldest first; root's own for root. Those that end meanwhile are left out;
 // those that do not say where they stand come last, with why.
 func List(ctx context.Context) ([]Alive, error) {
-	f, err := os.Open("/proc/self/net/unix")
-	if err != nil {
-		return nil, fmt.Errorf("find scenarios that are alive: %w", err)
-	}
-	defer f.Close()
-	all, err := names(f, os.Geteuid())
+	all, err := sockets()
 	if err != nil {
 		return nil, fmt.Errorf("find scenarios that are alive: %w", err)
 	}
@@ -79,7 +73,7 @@ func look(ctx context.Context, name string) *Alive {
 	ctx, cancel := context.WithTimeoutCause(ctx, statusWait, fmt.Errorf("it does not answer within %s", statusWait))
 	defer cancel()
 	a := &Alive{Name: name}
-	a.UID, a.PID, _ = owner(name) // names has looked at it
+	a.PID, _, _ = maker(name) // sockets has looked at it
 	c, err := Open(name)
 	if err == nil {
 		a.Status, err = c.Status(ctx)
@@ -119,7 +113,7 @@ func (e *FindError) Error() string {
 		}
 	}
 	for _, a := range e.Silent {
-		fmt.Fprintf(&b, "\n  process %d of user %d does not say what it plays: %v", a.PID, a.UID, a.Err)
+		fmt.Fprintf(&b, "\n  process %d does not say what it plays: %v", a.PID, a.Err)
 	}
 	return b.String()
 }

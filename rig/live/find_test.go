@@ -11,29 +11,6 @@ import (
 	"dsoftbus-rig/rig/live"
 )
 
-func TestNames(t *testing.T) {
-	const table = `Num       RefCount Protocol Flags    Type St Inode Path
-000000007e230459: 00000003 00000000 00000000 0001 03  1142
-00000000aaaaaaaa: 00000002 00000000 00010000 0001 01  2000 @dsoftbus-rig/live/1000/42/1
-00000000aaaaaaab: 00000003 00000000 00000000 0001 03  2001 @dsoftbus-rig/live/1000/42/1
-00000000aaaaaaac: 00000002 00000000 00010000 0001 01  2002 @dsoftbus-rig/live/0/43/7
-00000000aaaaaaad: 00000002 00000000 00010000 0001 01  2003 @dsoftbus-rig/live/1000/42
-00000000aaaaaaae: 00000002 00000000 00010000 0001 01  2004 @dsoftbus-rig/live/1000/+42/1
-00000000aaaaaaaf: 00000002 00000000 00010000 0001 01  2005 @dsoftbus-rig/live/1000/42/1 2
-00000000aaaaaab0: 00000002 00000000 00010000 0001 01  2006 /run/dsoftbus-rig/live/1000/42/1
-00000000aaaaaab1: 00000002 00000000 00010000 0001 01  2007 @dsoftbus-rig/live/1000/42/1/../2
-`
-	for uid, want := range map[int][]string{
-		1000: {"@dsoftbus-rig/live/1000/42/1"},
-		0:    {"@dsoftbus-rig/live/1000/42/1", "@dsoftbus-rig/live/0/43/7"},
-		7:    nil,
-	} {
-		if got, err := live.Names(strings.NewReader(table), uid); err != nil || !slices.Equal(got, want) {
-			t.Errorf("user %d: got %q, %v, want %q", uid, got, err, want)
-		}
-	}
-}
-
 func TestChoose(t *testing.T) {
 	one := func(run, name string) live.Alive {
 		return live.Alive{Name: run + name, Status: live.Status{Run: "/here/runs/" + run, Scenario: name}}
@@ -41,7 +18,7 @@ func TestChoose(t *testing.T) {
 	suite := []live.Alive{
 		one("20260101-000000-suite", "roundtrip/basic"), one("20260101-000000-suite", "roundtrip/basic@2"), one("20260101-000001-reject", "reject/token"),
 	}
-	silent := live.Alive{UID: 5, PID: 77, Err: errors.New("it does not answer")}
+	silent := live.Alive{PID: 77, Err: errors.New("it does not answer")}
 	for _, c := range []struct {
 		all     []live.Alive
 		pattern string
@@ -57,7 +34,7 @@ func TestChoose(t *testing.T) {
 		{suite, "20260101-000000-suite", `2 running scenarios match "20260101-000000-suite"; name one with -run:`},
 		{suite, "nothing", `no running scenario matches "nothing"; there are:`},
 		{nil, "", "no scenario is running; start one with `rig run PATTERN`"},
-		{[]live.Alive{silent}, "", "process 77 of user 5 does not say what it plays: it does not answer"},
+		{[]live.Alive{silent}, "", "process 77 does not say what it plays: it does not answer"},
 		{append(suite[2:3:3], silent), "", "reject/token"},
 	} {
 		got, err := live.Choose(c.all, c.pattern, "")
@@ -132,7 +109,7 @@ func TestListAndFind(t *testing.T) {
 	if n := mine(); n != 0 {
 		t.Errorf("found %d times when it had ended", n)
 	}
-	if _, err := live.Open("@dsoftbus-rig/live/me/1/1"); err == nil {
+	if _, err := live.Open("/run/dsoftbus-rig/live/me-1-1"); err == nil {
 		t.Error("a name that is none was taken")
 	}
 }

@@ -6,9 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -34,6 +34,8 @@ func TestMain(m *testing.M) {
 		run()
 	case "asker":
 		asker(os.Args[1])
+	case "elsewhere":
+		elsewhere(os.Args[1])
 	}
 	os.Exit(0)
 }
@@ -164,7 +166,7 @@ func TestKilledWorker(t *testing.T) {
 		t.Errorf("found %+v, %v", all, err)
 	}
 	table, err := os.ReadFile("/proc/self/net/unix")
-	if err != nil || strings.Contains(string(table), name) {
+	if err != nil || strings.Contains(string(table), filepath.Base(name)) {
 		t.Errorf("the name is still there, %v", err)
 	}
 }
@@ -224,13 +226,35 @@ func needsRoot(t *testing.T) {
 	}
 }
 
-// Another user cannot ask a scenario of root's, though anybody can connect.
+// Another user cannot ask a scenario of root's: neither through its folder, nor, were that open, as the one who asks.
 func TestOthersAreRefused(t *testing.T) {
 	needsRoot(t)
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	base, err := os.MkdirTemp("", "live") // one that others may enter
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(base) })
+	if err := os.Chmod(base, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("XDG_CACHE_HOME", base)
 	s := start(t)
 	got := outcome(t, asUser(again("asker", s.name), stranger))
-	if want := "asked: this scenario belongs to another user; ask as the one who has started it, found: false, <nil>\n"; got != want {
+	if want := "permission denied, found: false, <nil>\n"; !strings.HasSuffix(got, want) {
 		t.Errorf("got %q, want %q", got, want)
+	}
+	for _, opened := range []string{filepath.Join(base, "dsoftbus-rig"), filepath.Dir(s.name), s.name} {
+		if err := os.Chmod(opened, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got = outcome(t, asUser(again("asker", s.name), stranger))
+	if want := fmt.Sprintf("belongs to the user 0, not to %d: nothing was asked of it, found: false", stranger); !strings.Contains(got, want) {
+		t.Errorf("with an open folder: got %q, want %q", got, want)
+	}
+	if err := os.Chmod(filepath.Dir(s.name), 0o700); err != nil {
+		t.Fatal(err)
 	}
 	if got := outcome(t, again("asker", s.name)); got != "asked: <nil>, found: true, <nil>\n" {
 		t.Errorf("root: got %q", got)
@@ -277,31 +301,142 @@ func TestOwnersOfNamespaces(t *testing.T) {
 	}
 }
 
-// Somebody else's socket with a name of this user's is not asked anything.
-func TestBorrowedName(t *testing.T) {
-	l, err := net.Listen("unix", fmt.Sprintf("@dsoftbus-rig/live/%d/1/1", stranger))
+// elsewhere asks, as a process in a mount namespace of its own that has another folder in the place of the sockets': a container with the same user and
+// network, say.
+func elsewhere(name string) {
+	dir := filepath.Dir(name)
+	err := syscall.Mount("", "/", "", syscall.MS_REC|syscall.MS_PRIVATE, "")
+	if err == nil {
+		err = syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=700")
+	}
+	if err != nil {
+		fmt.Println("cannot:", err)
+		return
+	}
+	asker(name)
+}
+
+// A process that shares the user and the network, and not the files, reaches nothing.
+func TestOtherFiles(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can mount what this takes")
+	}
+	_, name, end, err := startWorker()
+	skipUnlessNamespaces(t, err)
+	defer end.Close()
+	t.Cleanup(func() { _ = live.Remove(name) })
+	c, err := live.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	heard := make(chan string, 1)
-	go func() {
-		conn, err := l.Accept()
-		if err != nil {
-			return
+	if _, err := c.Status(bounded(t)); err != nil {
+		t.Fatalf("from here: %v", err)
+	}
+	cmd := again("elsewhere", name)
+	cmd.SysProcAttr.Unshareflags = syscall.CLONE_NEWNS
+	out, err := cmd.Output()
+	if strings.HasPrefix(string(out), "cannot: ") {
+		t.Skip(string(out))
+	}
+	if err != nil || !strings.Contains(string(out), "not there any more") || !strings.Contains(string(out), "found: false") {
+		t.Errorf("from elsewhere: %q, %v", out, err)
+	}
+}
+
+// A folder that others can use, or that is another user's, is not used.
+func TestFolderOfOthers(t *testing.T) {
+	base := t.TempDir()
+	for _, c := range []struct {
+		what string
+		make func(dir string) error
+		want string
+	}{
+		{"as it should be", func(string) error { return nil }, ""},
+		{"open to others", func(dir string) error { return os.Chmod(dir, 0o711) }, "chmod 700"},
+		{"a link", func(dir string) error { return errors.Join(os.Remove(dir), os.Symlink(base, dir)) }, "no folder"},
+		{"another user's", func(dir string) error { return os.Chown(dir, stranger, stranger) }, fmt.Sprintf("belongs to user %d", stranger)},
+	} {
+		dir := filepath.Join(base, strings.ReplaceAll(c.what, " ", "-"))
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			t.Fatal(err)
 		}
-		defer conn.Close()
-		data, _ := io.ReadAll(conn)
-		heard <- string(data)
-	}()
-	c, err := live.Open(l.Addr().String())
+		if err := c.make(dir); errors.Is(err, os.ErrPermission) {
+			continue // nothing can be given away
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		err := live.CheckFolder(dir)
+		if (err == nil) != (c.want == "") || err != nil && !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%s: got %v, want %q", c.what, err, c.want)
+		}
+	}
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("XDG_CACHE_HOME", base)
+	dir := filepath.Join(base, "dsoftbus-rig", "live")
+	if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if live.FirstFolder() != dir {
+		t.Skip("this host has a folder for run time files of this user, which comes first")
+	}
+	if f, name, err := live.Listen(); err == nil {
+		f.Close()
+		t.Errorf("a socket was made in a folder that others can use: %s", name)
+	}
+}
+
+// Files of runs that were killed go; one of a living process, and what is no socket of this user's, stays.
+func TestStaleSockets(t *testing.T) {
+	t.Setenv("XDG_RUNTIME_DIR", "")
+	t.Setenv("XDG_CACHE_HOME", filepath.Join(t.TempDir(), strings.Repeat("long/", 30))) // longer than a socket's address can be
+	s := start(t)
+	if len(s.name) <= 107 && strings.Contains(s.name, "/long/") {
+		t.Fatalf("%s is not long", s.name)
+	}
+	dir := filepath.Dir(s.name)
+	began, err := live.StartTime(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = c.Status(bounded(t))
-	wants(t, err, live.Refused, fmt.Sprintf("belongs to the user %d, not to %d", os.Geteuid(), stranger))
-	if got := receive(t, heard); got != "" {
-		t.Errorf("it was told %q", got)
+	file := func(name string, listening bool) string {
+		name = filepath.Join(dir, name)
+		fd, err := syscall.Socket(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cwd, err := os.Getwd()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Chdir(dir)
+		err = syscall.Bind(fd, &syscall.SockaddrUnix{Name: filepath.Base(name)})
+		t.Chdir(cwd)
+		if err == nil && listening {
+			err = syscall.Listen(fd, 1)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if listening {
+			t.Cleanup(func() { syscall.Close(fd); os.Remove(name) })
+		} else {
+			syscall.Close(fd)
+		}
+		return name
+	}
+	dead := file("999999999-5-1", false)
+	recycled := file(fmt.Sprintf("%d-%d-900", os.Getpid(), began+1), false)
+	elsewhere := file("999999998-5-1", true) // of a container with the same home, say
+	other := file("some.other.socket", false)
+	t.Cleanup(func() { os.Remove(other) })
+	all, err := live.List(bounded(t))
+	if err != nil || len(all) != 1 || all[0].Name != s.name || all[0].PID != os.Getpid() {
+		t.Errorf("found %+v, %v; want the living one", all, err)
+	}
+	for name, want := range map[string]bool{dead: false, recycled: false, elsewhere: true, other: true, s.name: true} {
+		if _, err := os.Lstat(name); (err == nil) != want {
+			t.Errorf("%s is there: %t, want %t", filepath.Base(name), err == nil, want)
+		}
 	}
 }
 
@@ -346,7 +481,8 @@ func TestSilence(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	conn, err := net.Dial("unix", name)
+	t.Cleanup(func() { _ = live.Remove(name) })
+	conn, err := live.Dial(name)
 	if err != nil {
 		t.Fatal(err)
 	}

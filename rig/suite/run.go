@@ -360,14 +360,19 @@ func (r *runner) playTurn(ctx context.Context, t turn, clones *playing) *playing
 		}
 	}
 	var given []*os.File
-	if socket, _, err := live.Listen(); err != nil {
+	if socket, name, err := live.Listen(); err != nil {
 		r.keep(run.Append(record.Event{Kind: record.KindWarning, Scenario: t.name, Text: fmt.Sprintf("no other terminal can reach this scenario: %v", err)}))
 	} else {
 		given = []*os.File{socket}
+		defer func() {
+			if err := live.Remove(name); err != nil {
+				r.keep(run.Append(record.Event{Kind: record.KindWarning, Scenario: t.name, Text: err.Error()}))
+			}
+		}()
 	}
 	w, err := worker.Start(ctx, ScenarioJob, job, given...)
 	for _, f := range given {
-		f.Close() // it is the worker's, and its name ends with that
+		f.Close() // it is the worker's
 	}
 	if err != nil {
 		if ctx.Err() != nil {
