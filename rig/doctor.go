@@ -99,6 +99,13 @@ func doctor(ctx context.Context, cmd *cobra.Command, f machineFlags) error {
 		default:
 			say("slow", "acceleration", "software emulation: "+h.Why)
 		}
+		switch {
+		case h == nil:
+		case h.Sandbox != "":
+			say("lacking", "sandbox", "QEMU does not confine itself (one built with seccomp does): "+h.Sandbox)
+		default:
+			say("ok", "sandbox", "QEMU gives up starting programs and gaining privileges")
+		}
 		if h != nil {
 			say("ok", "speed", fmt.Sprintf("a machine's boot is %.1fs of work; deadlines are x%.3g at the moment", h.BootWork, h.Slowdown))
 		}

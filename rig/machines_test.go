@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/rig/pace/pacetest"
+	"dsoftbus-rig/rig/machine"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/recording"
 
@@ -636,5 +637,32 @@ func TestDoctorRemeasures(t *testing.T) {
 	doctor()
 	if doctor() || !doctor("-remeasure") || doctor() {
 		t.Error("it boots a machine when it remembers how long that took, or does not when it is told to")
+	}
+}
+
+// A QEMU that cannot confine itself is said to be one, and machines run on it all
+// the same.
+func TestDoctorSaysWhetherQEMUConfines(t *testing.T) {
+	needQEMU(t)
+	real, err := exec.LookPath("qemu-system-x86_64")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := filepath.Join(t.TempDir(), "qemu-without-seccomp")
+	script := "#!/bin/sh\ncase \"$*\" in *-sandbox*) echo '-sandbox support is not enabled' >&2; exit 1;; esac\nexec " + real + " \"$@\"\n"
+	if err := os.WriteFile(plain, []byte(script), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for qemu, want := range map[string]string{
+		real:  "ok       sandbox       QEMU gives up starting programs and gaining privileges\n",
+		plain: "lacking  sandbox       QEMU does not confine itself",
+	} {
+		out, status := rig(t, nil, "doctor", "-C", projectDir, "-accel", "tcg", "-qemu", qemu)
+		if qemu == real && machine.CheckSandbox(t.Context(), real) != nil {
+			continue
+		}
+		if status != record.ExitGreen || !strings.Contains(out, want) {
+			t.Errorf("%s: exit status %d, want %q in:\n%s", qemu, status, want, out)
+		}
 	}
 }
