@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"dsoftbus-rig/rig/host"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/recording"
 )
@@ -86,5 +87,57 @@ func TestLinksInARecord(t *testing.T) {
 		return nil
 	}); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A recording of a stranger is replayed by the user's QEMU, or not at all: neither
+// the program nor the options that it names are run.
+func TestReplayOfAStranger(t *testing.T) {
+	needQEMU(t)
+	version, err := host.QEMUVersion(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	version, _, _ = strings.Cut(version, " ")
+	dir := t.TempDir()
+	mark, evil := filepath.Join(dir, "mark"), filepath.Join(dir, "qemu")
+	if err := os.WriteFile(evil, []byte("#!/bin/sh\ntouch "+mark+"\necho QEMU emulator version "+version+"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	run := runOf(t, shardOf(t, "a/x", record.Passed, ""))
+	for _, name := range []string{recording.KernelFile, recording.InitrdFile} {
+		if err := os.WriteFile(filepath.Join(run, name), []byte("content"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sum, err := recording.Digest(filepath.Join(run, recording.KernelFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	life, err := recording.Create(filepath.Join(run, "a", "x", "A"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{recording.LogFile, recording.ConsoleFile, recording.JournalFile, recording.PositionsFile} {
+		if err := os.WriteFile(filepath.Join(life, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	m := recording.Machine{Node: "A", Scenario: "a/x", QEMU: evil, QEMUVersion: version, Kernel: sum, Initrd: sum, Ended: true}
+	for want, args := range map[string][]string{
+		`"-incoming exec:touch ` + mark + `"`: {"-S", "-incoming", "exec:touch " + mark},
+		`"-plugin ` + evil + `"`:              {"-plugin", evil},
+	} {
+		m.Args = args
+		if err := recording.Write(life, m); err != nil {
+			t.Fatal(err)
+		}
+		out, status := rig(t, nil, "replay", run, "A")
+		if status == 0 || !strings.Contains(out, want) {
+			t.Errorf("exit status %d, want an error that names %s:\n%s", status, want, out)
+		}
+		if _, err := os.Stat(mark); err == nil {
+			t.Fatalf("a program that the recording names was run:\n%s", out)
+		}
 	}
 }

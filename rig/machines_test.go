@@ -18,8 +18,8 @@ import (
 	"testing"
 	"time"
 
-	"dsoftbus-rig/rig/pace/pacetest"
 	"dsoftbus-rig/rig/machine"
+	"dsoftbus-rig/rig/pace/pacetest"
 	"dsoftbus-rig/rig/record"
 	"dsoftbus-rig/rig/recording"
 
