@@ -52,17 +52,11 @@ func checkMode(dir string, uid uint32, mode fs.FileMode, own bool) error {
 	const next = "set XDG_CACHE_HOME to a folder that is yours alone"
 	self := uint32(os.Geteuid())
 	if uid != self && (own || uid != 0) {
-		return &OwnerError{fmt.Errorf("%w %s belongs to user %d, and this is user %d: what is in it would be executed; %s", errCacheFolder, dir, uid, self, next)}
+		return &CacheError{fmt.Errorf("%w %s belongs to user %d, and this is user %d: what is in it would be executed; %s", errCacheFolder, dir, uid, self, next)}
 	}
 	if mode.Perm()&0o022 != 0 && (own || mode&fs.ModeSticky == 0) {
-		return &OwnerError{fmt.Errorf("%w %s can be written by other users (mode %v): what is in it would be executed; "+
+		return &CacheError{fmt.Errorf("%w %s can be written by other users (mode %v): what is in it would be executed; "+
 			"take that away (chmod go-w), or %s", errCacheFolder, dir, mode, next)}
 	}
 	return nil
 }
-
-// An OwnerError says that a cache folder is not the user's alone.
-type OwnerError struct{ Err error }
-
-func (e *OwnerError) Error() string { return e.Err.Error() }
-func (e *OwnerError) Unwrap() error { return e.Err }

@@ -22,9 +22,9 @@ func private(t *testing.T) string {
 func TestCheckOwner(t *testing.T) {
 	refused := func(what string, err error, want string) {
 		t.Helper()
-		var owner *OwnerError
+		var owner *CacheError
 		if !errors.As(err, &owner) || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "XDG_CACHE_HOME") {
-			t.Errorf("%s: got %v, want an OwnerError with %q", what, err, want)
+			t.Errorf("%s: got %v, want a CacheError with %q", what, err, want)
 		}
 	}
 	dir := private(t)
