@@ -38,8 +38,8 @@ func asks(cmd *cobra.Command, ask func(cmd *cobra.Command, c *live.Client, args 
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		c, found, err := findLive(cmd.Context(), cmd, *run)
 		if err == nil && found.Others > 0 {
-			fmt.Fprintf(cmd.ErrOrStderr(), "rig: asking %s, a run of this project; -run names another (%d of other projects)\n",
-				found.String(), found.Others)
+			fmt.Fprintln(cmd.ErrOrStderr(), console.Clean(fmt.Sprintf(
+				"rig: asking %s, a run of this project; -run names another (%d of other projects)", found.String(), found.Others)))
 		}
 		if err == nil {
 			err = ask(cmd, c, args)

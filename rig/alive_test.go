@@ -309,10 +309,11 @@ func TestPromptEnds(t *testing.T) {
 		"SIGABRT": {func(_ *asked, x *ptytest.Terminal) { x.Signal(syscall.SIGABRT) }, 2, ""},
 	} {
 		t.Run(what, func(t *testing.T) {
+			t.Setenv("XDG_CACHE_HOME", t.TempDir()) // for the prompt's history; sockets may be there, too
 			s := startAsked(t)
 			s.run, s.Stand.Held = filepath.Base(s.Stand.Run), "failed"
 			cmd := s.command("shell")
-			cmd.Env = append(os.Environ(), "TERM=vt220", "XDG_CACHE_HOME="+t.TempDir())
+			cmd.Env = append(os.Environ(), "TERM=vt220")
 			x := ptytest.Open(t, 20, 200, aliveLimit)
 			x.Start(cmd)
 			x.Shows("it stands here\r\n`retry` runs the line again, `continue` leaves it out, `quit` ends the script with it; .* Ctrl-D leaves it as it stands")

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/prompt"
 	"dsoftbus-rig/rig/record"
@@ -114,6 +115,7 @@ func (a *attendant) ask(e record.Event, over <-chan struct{}) {
 
 // say tells the person something.
 func (a *attendant) say(text string) {
+	text = console.Clean(text) // names and errors are another process's
 	if a.progress != nil {
 		a.progress.Print(text)
 		return
@@ -128,7 +130,7 @@ func (a *attendant) attend(e record.Event, over <-chan struct{}) error {
 		if client, err = mine(ctx, e.Scenario); err != nil {
 			return err
 		}
-	} else if err := client.Do(ctx, "where", func(e record.Event) { fmt.Fprint(a.out, e.Text) }); err != nil {
+	} else if err := client.Do(ctx, "where", func(e record.Event) { show(a.out, e.Text) }); err != nil {
 		return err
 	}
 	return a.run(ctx, client, a.greeting(e.Name), over)
@@ -219,7 +221,7 @@ func promptText(nodes []string) string {
 		if i > 0 {
 			text += "+"
 		}
-		text += name
+		text += console.Clean(name)
 	}
 	return text + "> "
 }

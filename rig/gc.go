@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"dsoftbus-rig/rig/console"
 	"dsoftbus-rig/rig/live"
 	"dsoftbus-rig/rig/retain"
 	"dsoftbus-rig/rig/suite"
@@ -74,11 +75,11 @@ func collect(cmd *cobra.Command, root string, policy retain.Policy, dry bool) er
 	tidied, err := tidy(cmd.Context(), root, "", policy, dry, func(r retain.Removal, err error) {
 		switch {
 		case errors.Is(err, retain.ErrAlive):
-			fmt.Fprintf(out, "kept %s: its run goes on\n", suite.Shown(r.Path))
+			fmt.Fprintf(out, "kept %s: its run goes on\n", console.Clean(suite.Shown(r.Path)))
 		case err != nil:
 			errs = append(errs, err)
 		default:
-			fmt.Fprintf(out, "%s %s, %s: %s\n", verb, suite.Shown(r.Path), retain.Size(r.Bytes), r.Why)
+			fmt.Fprintf(out, "%s %s, %s: %s\n", verb, console.Clean(suite.Shown(r.Path)), retain.Size(r.Bytes), r.Why)
 		}
 	})
 	fmt.Fprintf(out, "%s %d of %d records, %s of %s\n", verb, tidied.gone, tidied.all, retain.Size(tidied.goneBytes), retain.Size(tidied.allBytes))

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"dsoftbus-rig/rig/console"
 )
 
 // statusWait is how long List waits for a scenario to say where it stands: one that does not is as good as none.
@@ -107,7 +109,8 @@ func (e *FindError) Error() string {
 		b.WriteString("no scenario is running; start one with `rig run PATTERN`, in another terminal, and ask while it runs")
 	}
 	for i := range e.Alive {
-		fmt.Fprintf(&b, "\n  %s", e.Alive[i].String())
+		// A name with a line end in it could pass for a line of this list.
+		fmt.Fprintf(&b, "\n  %s", console.Clean(e.Alive[i].String()))
 		if source := e.Alive[i].Status.Source; source != "" && e.Several {
 			fmt.Fprintf(&b, "  (of %s)", source)
 		}

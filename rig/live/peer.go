@@ -12,8 +12,8 @@ import (
 // nobody is how a user looks who is none of this process's user namespace (/proc/sys/kernel/overflowuid).
 const nobody = 65534
 
-// mayAsk returns nil when the peer is this process's own user, or root. Whoever else is on the host can connect, too: abstract names know no
-// permissions.
+// mayAsk returns nil when the peer is this process's own user, or root. The socket's folder lets nobody else in;
+// this says so once more, whatever becomes of the folder.
 //
 // A worker of an ordinary user sees that user as 0, in a user namespace of its own, and everybody else as nobody; the host's root, too.
 func mayAsk(conn *net.UnixConn) error {

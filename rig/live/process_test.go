@@ -361,7 +361,8 @@ func TestFolderOfOthers(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := c.make(dir); errors.Is(err, os.ErrPermission) {
-			continue // nothing can be given away
+			t.Logf("%s: only root can give a folder away", c.what)
+			continue
 		} else if err != nil {
 			t.Fatal(err)
 		}
@@ -389,8 +390,11 @@ func TestFolderOfOthers(t *testing.T) {
 func TestStaleSockets(t *testing.T) {
 	t.Setenv("XDG_RUNTIME_DIR", "")
 	t.Setenv("XDG_CACHE_HOME", filepath.Join(t.TempDir(), strings.Repeat("long/", 30))) // longer than a socket's address can be
+	if !strings.Contains(live.FirstFolder(), "/long/") {
+		t.Skip("this host has a folder for run time files of this user, which comes first")
+	}
 	s := start(t)
-	if len(s.name) <= 107 && strings.Contains(s.name, "/long/") {
+	if len(s.name) <= 107 {
 		t.Fatalf("%s is not long", s.name)
 	}
 	dir := filepath.Dir(s.name)

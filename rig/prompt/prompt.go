@@ -221,7 +221,7 @@ func (p *Prompt) event(e record.Event) {
 	case record.KindOutput:
 		p.lines(e.Text, map[string]string{"stderr": "! ", "note": "# "}[e.Stream])
 	case record.KindMarker:
-		p.print(fmt.Sprintf("%s %.3f [%s] %s\n", e.Node, e.Guest, console.Clean(e.Unit), console.Clean(e.Text)))
+		p.print(fmt.Sprintf("%s %.3f [%s] %s\n", console.Clean(e.Node), e.Guest, console.Clean(e.Unit), console.Clean(e.Text)))
 	}
 }
 

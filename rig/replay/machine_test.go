@@ -118,7 +118,7 @@ func copied(t *testing.T, run string) string {
 			return os.MkdirAll(filepath.Join(to, rel), 0o755)
 		}
 		if filepath.Dir(path) == run && d.Name() != "events.jsonl" {
-			return os.Symlink(path, filepath.Join(to, rel))
+			return os.Link(path, filepath.Join(to, rel))
 		}
 		data, err := os.ReadFile(path)
 		if err != nil {
