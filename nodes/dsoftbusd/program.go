@@ -17,7 +17,9 @@ const (
 	// firstMessageTime is how long a program may take to say what it wants.
 	firstMessageTime = 5 * time.Second
 	// lastMessageTime bounds the last message to a program, which may not be reading.
-	lastMessageTime = 200 * time.Millisecond
+	// On a busy machine with one processor a goroutine can wait for hundreds of
+	// milliseconds between setting a deadline and writing.
+	lastMessageTime = time.Second
 )
 
 // program is a local program that uses a session.
