@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"dsoftbus-rig/rig/console"
+	"dsoftbus-rig/rig/ownport"
 	"dsoftbus-rig/rig/record"
 )
 
@@ -91,7 +92,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 
 func (c *Client) exchange(ctx context.Context, q *query, line []byte) (json.RawMessage, error) {
 	// The folder is the user's alone; the kernel knows who answers in any case.
-	uid, err := peerOf(q.conn)
+	uid, err := ownport.UnixPeer(q.conn)
 	if err != nil {
 		return nil, fmt.Errorf("ask %s: who answers is not known: %w", c.name, err)
 	}

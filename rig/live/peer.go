@@ -6,6 +6,8 @@ import (
 	"os"
 	"syscall"
 
+	"dsoftbus-rig/rig/ownport"
+
 	"golang.org/x/sys/unix"
 )
 
@@ -17,7 +19,7 @@ const nobody = 65534
 //
 // A worker of an ordinary user sees that user as 0, in a user namespace of its own, and everybody else as nobody; the host's root, too.
 func mayAsk(conn *net.UnixConn) error {
-	uid, err := peerOf(conn)
+	uid, err := ownport.UnixPeer(conn)
 	if err != nil {
 		return &Error{Refused, fmt.Sprintf("who asks is not known: %v", err)}
 	}
@@ -29,26 +31,6 @@ func mayAsk(conn *net.UnixConn) error {
 
 func allowed(peer, self int) bool {
 	return peer != nobody && (peer == self || peer == 0)
-}
-
-// peerOf returns the user id of a connection's other end, as this process's user namespace has it: of a client the one that it connected with,
-// of a server the one that made the socket.
-func peerOf(conn *net.UnixConn) (int, error) {
-	raw, err := conn.SyscallConn()
-	if err != nil {
-		return 0, err
-	}
-	var (
-		cred  *unix.Ucred
-		cause error
-	)
-	if err := raw.Control(func(fd uintptr) { cred, cause = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); err != nil {
-		return 0, err
-	}
-	if cause != nil {
-		return 0, os.NewSyscallError("getsockopt", cause)
-	}
-	return int(cred.Uid), nil
 }
 
 // A hangup waits until a connection's peer has gone, whether or not anybody reads what the peer has sent before.

@@ -42,7 +42,7 @@ func foreign(conn net.Conn) string {
 // owner returns the user id of a connection's other end, as this process's user namespace has it.
 func owner(conn net.Conn) (int, error) {
 	if u, ok := conn.(*net.UnixConn); ok {
-		return unixOwner(u)
+		return UnixPeer(u)
 	}
 	local, err := netip.ParseAddrPort(conn.LocalAddr().String())
 	if err != nil {
@@ -119,8 +119,10 @@ func tableAddr(text string) (netip.AddrPort, error) {
 
 func unmapped(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
 
-// unixOwner returns the user id with which the other end has connected.
-func unixOwner(conn *net.UnixConn) (int, error) {
+// UnixPeer returns the user id of a connection's other end, as this process's user
+// namespace has it: of a client the one that it connected with, of a server the one
+// that made the socket.
+func UnixPeer(conn *net.UnixConn) (int, error) {
 	raw, err := conn.SyscallConn()
 	if err != nil {
 		return 0, err
